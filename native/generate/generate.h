@@ -1,0 +1,46 @@
+// Batched sampling: N responses per prompt, the prompt computed once and its keys and values shared by its
+// responses; continuous batching over a fixed number of slots; a sampler keyed by (seed, prompt key, sample, position).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "model/model.h"
+
+namespace cream {
+
+struct GenerateOptions {
+  int64_t num_samples = 1;
+  int64_t max_new_tokens = 256;
+  double temperature = 1.0;  // 0 = greedy
+  double top_p = 1.0;
+  int64_t top_k = 0;         // 0 = off
+  std::vector<int32_t> stop_ids;
+  uint64_t seed = 0;
+  int64_t max_live_tokens = 0;  // memory bound for keys and values; 0 = chosen by the engine
+  int64_t max_live_sequences = 0;  // 0 = chosen by the engine
+};
+
+struct GeneratePrompt {
+  std::vector<int32_t> ids;  // not empty
+  uint64_t key = 0;          // identifies the prompt in the random stream
+};
+
+enum class FinishReason { kStop, kLength };
+
+struct Response {
+  int64_t prompt_index;
+  int64_t sample;
+  std::vector<int32_t> ids;       // the stop token included when it was sampled
+  std::vector<float> logprobs;    // of each id under temperature 1 and no truncation
+  FinishReason finish_reason;
+};
+
+// Calls on_response as responses finish (from the calling thread; it may block: back-pressure). A prompt plus
+// max_new_tokens that exceeds max_position_embeddings is refused before anything is computed.
+void generate(const Model& model, const std::vector<GeneratePrompt>& prompts, const GenerateOptions& options,
+              const std::function<void(Response&&)>& on_response, const CancelFlag& cancelled);
+
+}  // namespace cream

@@ -1,0 +1,70 @@
+// The safetensors format (https://github.com/huggingface/safetensors#format): a bounded, LibTorch-free parser
+// for hostile files, and a writer. Offsets are 64-bit and checked: no overlap, gap, overflow or duplicate.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace cream::safetensors {
+
+struct Error : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+enum class Dtype { kF64, kF32, kF16, kBF16, kI64, kI32, kI16, kI8, kU8, kBool };
+int64_t size_of(Dtype dtype);
+std::string_view name_of(Dtype dtype);
+
+struct Entry {
+  Dtype dtype;
+  std::vector<int64_t> shape;
+  uint64_t begin, end;  // byte range in the data section
+};
+
+struct Header {
+  std::map<std::string, Entry> tensors;
+  std::map<std::string, std::string> metadata;
+  uint64_t data_offset = 0;  // of the data section in the file
+};
+
+inline constexpr uint64_t kMaxHeaderBytes = 100'000'000;
+
+// `bytes` holds at least the first 8 + header length bytes of a file of `file_size` bytes. Throws Error with
+// what is wrong and where; allocates nothing larger than the header.
+Header parse_header(std::string_view bytes, uint64_t file_size);
+
+// A file mapped read-only. Messages of Error begin with the path.
+class File {
+ public:
+  explicit File(const std::string& path);
+  ~File();
+  File(const File&) = delete;
+  File& operator=(const File&) = delete;
+  const Header& header() const { return header_; }
+  const std::string& path() const { return path_; }
+  const char* data(const Entry& entry) const;
+
+ private:
+  std::string path_;
+  Header header_;
+  const char* map_ = nullptr;
+  uint64_t size_ = 0;
+};
+
+struct Source {
+  std::string name;
+  Dtype dtype;
+  std::vector<int64_t> shape;
+  const void* data;
+};
+
+// Writes, flushes to disk (fsync) and closes; the caller renames. Returns the number of bytes. A failed write
+// throws Error with path, bytes needed and the system's reason, and removes what it wrote.
+uint64_t write(const std::string& path, const std::vector<Source>& tensors,
+               const std::map<std::string, std::string>& metadata);
+
+}  // namespace cream::safetensors

@@ -1,0 +1,21 @@
+// y = x w^T (+ b), and its gradients.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace cream {
+
+//   x [R, K], w [N, K], bias [N] or undefined; float32 or bfloat16, one dtype
+// Returns [R, N]. The kernel is chosen by the CPU's vendor, so that a machine always computes the same bits.
+at::Tensor linear(const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias = {});
+
+// The same into `out` [R, N], which may be a view with row stride >= N.
+void linear_out(at::Tensor& out, const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias = {});
+
+// Gradient by the input: dy [R, N], w [N, K] -> [R, K].
+at::Tensor linear_backward_input(const at::Tensor& dy, const at::Tensor& w);
+
+// Adds dy^T x to dw [N, K] and the column sums of dy to dbias [N] (if defined); both float32.
+void linear_backward_weight(const at::Tensor& dy, const at::Tensor& x, at::Tensor dw, at::Tensor dbias = {});
+
+}  // namespace cream

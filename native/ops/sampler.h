@@ -1,0 +1,29 @@
+// Draws one token per row of logits without sorting, and reports its untempered, untruncated log-prob.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <vector>
+
+namespace cream {
+
+struct SamplerOptions {
+  float temperature = 1.0f;  // 0 = greedy: the largest logit, the lowest id among equals
+  float top_p = 1.0f;        // smallest set of most likely tokens whose mass reaches top_p (after temperature
+                             // and top_k), lower ids first among equals; the token that crosses is kept
+  int64_t top_k = 0;         // 0 = off
+};
+
+// uniforms: one number in (0, 1) per row; the choice is the inverse of the kept tokens' cumulative mass in id order.
+struct Sampled {
+  std::vector<int32_t> ids;
+  std::vector<float> logprobs;  // log softmax(logits)[id]
+};
+//   logits [B, V] float32 or bfloat16
+Sampled sample(const at::Tensor& logits, const std::vector<float>& uniforms, const SamplerOptions& options);
+
+// The distribution that `sample` draws from, by sorting: [B, V] float64. The plain definition.
+at::Tensor sampling_distribution_reference(const at::Tensor& logits, const SamplerOptions& options);
+
+}  // namespace cream

@@ -1,0 +1,35 @@
+// The preference losses with a weight per pair, on sequence log-probs.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace cream {
+
+enum class PreferenceLoss { kSigmoid, kHinge, kIpo, kSigmoidNorm };
+
+struct PreferenceOptions {
+  PreferenceLoss loss = PreferenceLoss::kSigmoid;
+  double beta = 0.1;
+  double sft_coefficient = 0.0;  // adds -coefficient * logprob(chosen) / |chosen|
+};
+
+struct PairLogprobs {
+  double chosen, rejected;                      // policy
+  double reference_chosen, reference_rejected;  // frozen
+  int64_t chosen_tokens, rejected_tokens;
+};
+
+// z = (chosen - reference_chosen) - (rejected - reference_rejected), u = beta z, C = consistency:
+//   sigmoid       C softplus(-u) + (1 - C) softplus(u)              (CREAM eq. of method: docs/method.md)
+//   sigmoid-norm  the same with per-token averaged ratios in u
+//   hinge         C max(0, 1 - u) + (1 - C) max(0, 1 + u)
+//   ipo           C (z' - 1/(2 beta))^2 + (1 - C) (z' + 1/(2 beta))^2, z' from per-token averaged ratios
+struct PairLoss {
+  double loss;
+  double d_chosen, d_rejected;  // derivatives by the policy's sequence log-probs
+  double chosen_reward, rejected_reward;  // beta x log-prob ratio (rewards/chosen, rewards/rejected)
+};
+PairLoss preference_loss(const PairLogprobs& pair, double consistency, const PreferenceOptions& options);
+
+}  // namespace cream
