@@ -1,0 +1,238 @@
+import { createRequire } from 'node:module';
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { CreamError } from '../errors.js';
+
+// Loads cream.node and types all of it. Only lib/native imports this file.
+
+/** The numbers of a config.json that the transformer needs (native/model/model_config.h). */
+export interface NativeModelConfig {
+  vocabSize: number;
+  hiddenSize: number;
+  intermediateSize: number;
+  numLayers: number;
+  numHeads: number;
+  numKvHeads: number;
+  headDim: number;
+  maxPositionEmbeddings: number;
+  rmsNormEps: number;
+  ropeTheta: number;
+  ropeScaling: 'none' | 'linear' | 'llama3';
+  ropeFactor: number;
+  ropeLowFreqFactor: number;
+  ropeHighFreqFactor: number;
+  ropeOriginalMaxPositionEmbeddings: number;
+  qkvBias: boolean;
+  oBias: boolean;
+  mlpBias: boolean;
+  qkNorm: boolean;
+  tieWordEmbeddings: boolean;
+  /** Per layer, in tokens; 0 = the whole context. */
+  slidingWindow: number[];
+}
+
+export type NativeDtype = 'float32' | 'bfloat16';
+
+export interface NativeInfo {
+  libtorch: string;
+  cpuCapability: string;
+  threads: number;
+  cuda: boolean;
+}
+
+/** Cancels a running verb; created by `cancelToken()`. */
+export interface NativeCancelToken {
+  cancel(): void;
+}
+
+export interface NativeGenerateOptions {
+  numSamples: number;
+  maxNewTokens: number;
+  temperature: number;
+  topP: number;
+  topK: number;
+  stopIds: Int32Array;
+  seed: bigint;
+  maxLiveTokens: number;
+  maxLiveSequences: number;
+}
+
+export interface NativeResponse {
+  promptIndex: number;
+  sample: number;
+  ids: Int32Array;
+  logprobs: Float32Array;
+  finishReason: 'stop' | 'length';
+}
+
+export interface NativeScoreGroup {
+  promptIds: Int32Array;
+  responses: Int32Array[];
+}
+
+export interface NativeScores {
+  /** Per group, per response: sum over the response's tokens. */
+  logprobs: Float64Array[];
+  /** Per group, per response, per token; only with `perToken`. */
+  tokenLogprobs?: Float32Array[][];
+}
+
+export interface NativeAdamWOptions {
+  beta1: number;
+  beta2: number;
+  epsilon: number;
+  weightDecay: number;
+  maxGradNorm: number;
+}
+
+export interface NativeSftExample {
+  promptIds: Int32Array;
+  responseIds: Int32Array;
+}
+
+export interface NativePairExample {
+  promptIds: Int32Array;
+  chosenIds: Int32Array;
+  rejectedIds: Int32Array;
+  consistency: number;
+  referenceChosen: number;
+  referenceRejected: number;
+}
+
+export interface NativePreferenceOptions {
+  loss: 'sigmoid' | 'hinge' | 'ipo' | 'sigmoid-norm';
+  beta: number;
+  sftCoefficient: number;
+}
+
+/** native/train/trainer.h StepMetrics. */
+export interface NativeStepMetrics {
+  loss: number;
+  gradNorm: number;
+  applied: boolean;
+  tokens: number;
+  targetTokens: number;
+  microBatches: number;
+  weightsMoved: number;
+  rewardsChosen: number;
+  rewardsRejected: number;
+  rewardsMargins: number;
+  rewardsAccuracies: number;
+  logpsChosen: number;
+  logpsRejected: number;
+}
+
+export interface NativeTensor {
+  name: string;
+  shape: number[];
+  data: Float32Array;
+}
+
+export interface NativeTrainer {
+  sftStep(
+    batch: NativeSftExample[],
+    learningRate: number,
+    maxTokensPerBatch: number,
+    token: NativeCancelToken,
+  ): Promise<NativeStepMetrics>;
+  preferenceStep(
+    batch: NativePairExample[],
+    options: NativePreferenceOptions,
+    learningRate: number,
+    maxTokensPerBatch: number,
+    token: NativeCancelToken,
+  ): Promise<NativeStepMetrics>;
+  saveState(path: string): Promise<void>;
+  loadState(path: string): Promise<void>;
+  /** Ends the training and releases optimizer memory; the model stays. */
+  dispose(): void;
+  // For tests.
+  _sftGradients(batch: NativeSftExample[], maxTokensPerBatch: number): Promise<NativeTensor[]>;
+  _preferenceGradients(
+    batch: NativePairExample[],
+    options: NativePreferenceOptions,
+    maxTokensPerBatch: number,
+  ): Promise<NativeTensor[]>;
+}
+
+export interface NativeModel {
+  readonly numParameters: number;
+  readonly dtype: NativeDtype;
+  /** Resolves when all responses have been delivered; `onResponse` is called as they finish. */
+  generate(
+    prompts: { ids: Int32Array; key: bigint }[],
+    options: NativeGenerateOptions,
+    onResponse: (response: NativeResponse) => void,
+    token: NativeCancelToken,
+  ): Promise<void>;
+  score(
+    groups: NativeScoreGroup[],
+    options: { maxTokensPerBatch: number; perToken: boolean },
+    token: NativeCancelToken,
+  ): Promise<NativeScores>;
+  /** Resolves to the names of the files written into an existing directory, each flushed to disk. */
+  save(directory: string, maxShardBytes: number): Promise<string[]>;
+  clone(): Promise<NativeModel>;
+  createTrainer(options: NativeAdamWOptions): Promise<NativeTrainer>;
+  /** Safe while a verb runs: the memory is released when it ends. Later calls reject. */
+  dispose(): void;
+  // For tests.
+  _logits(ids: Int32Array): Promise<Float32Array>;
+  _tensors(): Promise<NativeTensor[]>;
+}
+
+/** Everything cream.node exports. Errors have `code` (one of ErrorCode) and a message for people. */
+export interface NativeBinding {
+  info(): NativeInfo;
+  /** Threads of LibTorch's operators, for the whole process. */
+  setThreads(threads: number): void;
+  cancelToken(): NativeCancelToken;
+  /** Linux: end this process when its parent dies. */
+  dieWithParent(): void;
+  loadModel(options: {
+    config: NativeModelConfig;
+    files: string[];
+    dtype: NativeDtype;
+    device: string;
+  }): Promise<NativeModel>;
+  randomModel(options: {
+    config: NativeModelConfig;
+    seed: bigint;
+    dtype: NativeDtype;
+    device: string;
+  }): Promise<NativeModel>;
+  /** Reads only the header of a safetensors file: name -> dtype and shape. */
+  safetensorsHeader(path: string): { name: string; dtype: string; shape: number[] }[];
+  // For tests: ops beside their plain definitions. Arguments are described at each export in native/addon.
+  [testExport: `_${string}`]: (...args: never[]) => unknown;
+}
+
+/** build/Release/cream.node of this package, from sources (lib/native) or compiled (dist/lib/native). */
+export function addonPath(): string {
+  let directory = dirname(fileURLToPath(import.meta.url));
+  while (!existsSync(join(directory, 'package.json'))) {
+    const parent = dirname(directory);
+    if (parent === directory) throw new CreamError('ENVIRONMENT', 'the cream-lm package.json was not found');
+    directory = parent;
+  }
+  return join(directory, 'build', 'Release', 'cream.node');
+}
+
+let loaded: NativeBinding | undefined;
+
+/** Loads the addon once. Throws ENVIRONMENT with the command that builds it when it is missing or unusable. */
+export function loadBinding(): NativeBinding {
+  if (loaded !== undefined) return loaded;
+  const path = addonPath();
+  if (!existsSync(path)) {
+    throw new CreamError('ENVIRONMENT', `the native addon is not built (${path} is missing); run: npm run build`);
+  }
+  try {
+    loaded = createRequire(import.meta.url)(path) as NativeBinding;
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new CreamError('ENVIRONMENT', `the native addon does not load: ${reason}; run: npm run build`, { cause });
+  }
+  return loaded;
+}
