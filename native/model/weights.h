@@ -4,6 +4,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -38,6 +39,9 @@ struct Weights {
   at::Tensor final_norm;  // [C]
   at::Tensor head;        // [V, C]; the same tensor as embed when tied
   std::vector<LayerWeights> layers;
+
+  // Rotations by position, grown on demand (model/rope_cache.h); shared by copies of this struct.
+  std::shared_ptr<at::Tensor> rope_table = std::make_shared<at::Tensor>();
 };
 
 // Zero-filled weights of this layout. The flat size does not depend on the dtype.
