@@ -1,0 +1,225 @@
+import { z } from 'zod';
+import { type ConfigIssue, issuesOf } from './config-issues.js';
+import { CreamError } from './errors.js';
+
+// The settings of a run, defined once: types, defaults (the paper's), checks, editor schema and reference table
+// all come from this schema. Nothing else in the package knows a default.
+
+const count = z.int().min(1);
+const positive = z.number().positive();
+const notNegative = z.number().min(0);
+const fraction = z.number().min(0).max(1);
+const path = z.string().min(1);
+const autoOrCount = z.union([z.literal('auto'), z.int().min(1)], { error: 'must be auto or a whole number >= 1' });
+
+/** A group of settings; leaving it out is the same as leaving out each of its settings. */
+const section = <Shape extends z.core.$ZodLooseShape>(description: string, shape: Shape) =>
+  z.strictObject(shape).prefault({} as never).describe(description);
+
+const trainingOptions = (defaults: { epochs: number; learningRate: number }) => ({
+  epochs: count.default(defaults.epochs).describe('Passes over the data.'),
+  learningRate: positive.default(defaults.learningRate).describe('Peak learning rate.'),
+  batchSize: count.default(32).describe('Examples per optimizer step.'),
+  schedule: z.enum(['cosine', 'linear', 'constant']).default('cosine').describe('Learning rate after the warm-up.'),
+  warmupRatio: fraction.default(0.1).describe('Share of the steps in which the learning rate rises linearly.'),
+  minLearningRateRatio: fraction
+    .default(0)
+    .describe('Where cosine and linear end, as a share of the peak learning rate.'),
+  weightDecay: notNegative.default(0.01).describe('Decoupled weight decay of AdamW.'),
+  maxGradNorm: notNegative.default(1).describe('Gradients are clipped to this norm; 0 = no clipping.'),
+  beta1: fraction.default(0.9).describe('AdamW: decay of the first moment.'),
+  beta2: fraction.default(0.999).describe('AdamW: decay of the second moment.'),
+  maxTokensPerBatch: count
+    .default(8192)
+    .describe('Memory bound: a batch is split into micro-batches of at most so many tokens.'),
+  checkpointEverySteps: count.default(50).describe('Steps between checkpoints from which a run can continue.'),
+});
+
+/** How the answer of a response is read; see lib/data/answers.ts. */
+const extract = z.enum(['auto', 'choice', 'number', 'exact']).default('auto');
+
+export const configSchema = z.strictObject({
+  model: path.describe('Folder of the base model M0, in Hugging Face layout.'),
+  output: path.default('cream-run').describe('Run folder: records, checkpoints, metrics and the summary.'),
+  seed: z.int().min(0).default(0).describe('All randomness of a run follows from this number.'),
+  device: z
+    .string()
+    .regex(/^(auto|cpu|cuda(:\d{1,3})?)$/, { error: 'must be auto, cpu, cuda or cuda:N' })
+    .default('auto')
+    .describe('Where the engine computes: auto, cpu, cuda or cuda:N.'),
+  dtype: z
+    .enum(['auto', 'float32', 'bfloat16'])
+    .default('auto')
+    .describe("Working precision; auto is the checkpoint's own (float16 becomes bfloat16)."),
+  threads: autoOrCount.default('auto').describe('CPU threads of the engine; part of what makes a run repeatable.'),
+  iterations: z.int().min(0).default(2).describe('T, the number of preference iterations: M1 -> M(T+1).'),
+  beta: positive.default(0.1).describe('beta of the implicit reward and of the preference loss.'),
+  maxLength: autoOrCount
+    .default('auto')
+    .describe("Limit of prompt + response in tokens; auto is 2048 or the model's context, whichever is less."),
+
+  data: section('Input files: JSON lines (or parquet). Relative paths are relative to this file.', {
+    sft: path.optional().describe('Seed data {prompt, completion} or {messages}: M0 -> M1. Without it M1 is M0.'),
+    prompts: path.optional().describe('Prompts {prompt} or {messages} for the preference iterations.'),
+    evaluation: z
+      .array(
+        z.strictObject({
+          name: z
+            .string()
+            .regex(/^[\w.-]{1,64}$/, { error: 'must be letters, digits, "_", "-" or "."' })
+            .describe('Name of the task in tables.'),
+          path: path.describe('Task records {question, choices|answer, label}.'),
+          extract: extract.describe('How the answer is read from a response.'),
+        }),
+      )
+      .default([])
+      .describe('Held-out tasks on which every model M0, M1, ... is measured.'),
+    chat: z
+      .union([z.literal('auto'), z.boolean()], { error: 'must be auto, true or false' })
+      .default('auto')
+      .describe("Put prompts into the model's chat template: auto does so when the model has one."),
+    extract: extract.describe('How the answer is read from responses to labelled prompts (reports only).'),
+  }),
+
+  sft: section('Supervised fine-tuning M0 -> M1 on data.sft.', trainingOptions({ epochs: 5, learningRate: 5e-6 })),
+
+  sampling: section('Responses of the policy to the prompts of an iteration.', {
+    n: z.int().min(2).default(5).describe('N, responses per prompt; consistency needs two.'),
+    temperature: positive.default(0.8).describe('Sampling temperature.'),
+    topP: z.number().positive().max(1).default(0.95).describe('Nucleus sampling; 1 = off.'),
+    topK: z.int().min(0).default(0).describe('Keep the k likeliest tokens; 0 = off.'),
+    maxNewTokens: count.default(768).describe('Length limit of a response.'),
+    promptsPerIteration: autoOrCount
+      .default('auto')
+      .describe('Prompts per iteration, a fresh slice each; auto splits them evenly.'),
+    chunkSize: count.default(32).describe('Prompts per chunk: an interrupted run loses at most one chunk.'),
+  }),
+
+  score: section('Log-probs of the responses under the policy, the previous policy and the base model.', {
+    maxTokensPerBatch: count.default(16384).describe('Memory bound of a forward pass, in tokens.'),
+    lengthNormalize: z.boolean().default(false).describe('Divide rewards by the length of the response.'),
+    previousReward: z
+      .enum(['auto', 'implicit', 'likelihood', 'anchor'])
+      .default('auto')
+      .describe(
+        "How the previous policy ranks. implicit: its DPO reward. likelihood: its log-likelihood per token. auto: implicit, but likelihood where the previous policy is M0 (whose DPO reward is 0). anchor: M0's log-likelihood per token in every iteration.",
+      ),
+  }),
+
+  consistency: section('Agreement of the two rankings, and the weight that it gives to a pair.', {
+    metric: z
+      .enum(['kendall', 'spearman', 'topOrder'])
+      .default('kendall')
+      .describe("Kendall's tau-b, Spearman's rho, or agreement on both the best and the worst response."),
+    weight: z
+      .enum(['dataset', 'sample', 'one', 'constant'])
+      .default('dataset')
+      .describe("C of a pair: the slice's mean (CREAM), the group's own, 1 (SRLM, plain DPO), or a constant."),
+    constant: fraction.optional().describe('C of every pair with weight: constant.'),
+    rule: z
+      .enum(['linear', 'theorem', 'floor'])
+      .default('linear')
+      .describe('From tau to C: (tau+1)/2, (3-tau)/(4-2 tau), or max(1/2, (tau+1)/2).'),
+    minConsistency: fraction.default(0).describe('Groups whose C is lower make no pair; 0 = keep all.'),
+  }),
+
+  train: section('Preference training M_t -> M_(t+1).', {
+    ...trainingOptions({ epochs: 1, learningRate: 1e-6 }),
+    loss: z
+      .enum(['sigmoid', 'hinge', 'ipo', 'sigmoid-norm'])
+      .default('sigmoid')
+      .describe('Preference loss; sigmoid is the paper\'s.'),
+    sftCoefficient: notNegative
+      .default(0)
+      .describe('Adds so much of the negative log-likelihood per token of the chosen response.'),
+  }),
+
+  evaluation: section('Measurement of M0, M1, ... on data.evaluation.', {
+    maxNewTokens: count.default(512).describe('Length limit of an answer.'),
+    samples: z.int().min(0).default(0).describe('Sampled answers per problem besides the greedy one; 0 = none.'),
+    temperature: positive.default(1).describe('Temperature of sampled answers.'),
+    topP: z.number().positive().max(1).default(1).describe('Nucleus of sampled answers.'),
+    limit: count.optional().describe('Use only the first problems of each task.'),
+  }),
+});
+
+/** A run's settings as a user writes them: everything but `model` may be left out. */
+export type CreamConfigInput = z.input<typeof configSchema>;
+/** Complete settings: defaults filled in, paths absolute. */
+export type CreamConfig = z.output<typeof configSchema>;
+export type TrainingOptions = CreamConfig['sft'];
+
+const DEFAULTS = configSchema.parse({ model: 'model' });
+
+/** Combinations that the types allow but that cannot work, and settings that would have no effect. */
+export function configConflicts(config: CreamConfig): ConfigIssue[] {
+  const issues: ConfigIssue[] = [];
+  const report = (where: string, message: string) => issues.push({ path: where.split('.'), message });
+  const { consistency, data, sampling, sft, train, evaluation } = config;
+
+  if (config.iterations > 0 && data.prompts === undefined) {
+    report('data.prompts', 'is missing: the preference iterations need prompts (or set iterations: 0)');
+  }
+  if (consistency.weight === 'constant' && consistency.constant === undefined) {
+    report('consistency.constant', 'is missing: weight: constant needs it');
+  }
+  if (consistency.weight !== 'constant' && consistency.constant !== undefined) {
+    report('consistency.constant', `has no effect with weight: ${consistency.weight}; set weight: constant or remove it`);
+  }
+  if (consistency.metric === 'topOrder' && consistency.rule !== 'linear') {
+    report('consistency.rule', 'has no effect with metric: topOrder, whose C is 0 or 1; remove it');
+  }
+  for (const [name, options] of [['sft', sft], ['train', train]] as const) {
+    if (options.schedule === 'constant' && options.minLearningRateRatio !== 0) {
+      report(`${name}.minLearningRateRatio`, 'has no effect with schedule: constant; remove it');
+    }
+  }
+  if (config.maxLength !== 'auto' && sampling.maxNewTokens >= config.maxLength) {
+    report('sampling.maxNewTokens', `must be less than maxLength (${config.maxLength}), got ${sampling.maxNewTokens}`);
+  }
+  if (evaluation.samples === 0) {
+    for (const key of ['temperature', 'topP'] as const) {
+      if (evaluation[key] !== DEFAULTS.evaluation[key]) {
+        report(`evaluation.${key}`, 'has no effect with evaluation.samples: 0; set samples or remove it');
+      }
+    }
+  }
+  const withoutEffect = (group: 'sft' | 'evaluation', because: string) => {
+    for (const [key, value] of Object.entries(config[group])) {
+      if (value !== (DEFAULTS[group] as Record<string, unknown>)[key]) {
+        report(`${group}.${key}`, `has no effect without ${because}; set that or remove this`);
+      }
+    }
+  };
+  if (data.sft === undefined) withoutEffect('sft', 'data.sft');
+  if (data.evaluation.length === 0) withoutEffect('evaluation', 'data.evaluation');
+
+  const names = data.evaluation.map((task) => task.name);
+  names.forEach((name, index) => {
+    if (names.indexOf(name) !== index) report(`data.evaluation.${index}.name`, `is used twice: ${name}`);
+  });
+  return issues;
+}
+
+/** All that is wrong with a settings object, or the complete settings. Paths stay as they are. */
+export function checkConfig(input: unknown): { config: CreamConfig } | { issues: ConfigIssue[] } {
+  const parsed = configSchema.safeParse(input);
+  if (!parsed.success) return { issues: issuesOf(parsed.error, configSchema, input) };
+  const issues = configConflicts(parsed.data);
+  return issues.length > 0 ? { issues } : { config: parsed.data };
+}
+
+/** Settings given by a program. Throws INVALID_CONFIG with everything that is wrong, not only the first. */
+export function validateConfig(input: unknown): CreamConfig {
+  const checked = checkConfig(input);
+  if ('config' in checked) return checked.config;
+  throw new CreamError(
+    'INVALID_CONFIG',
+    checked.issues.map((issue) => `${issue.path.join('.')} ${issue.message}`.trim()).join('\n'),
+  );
+}
+
+/** JSON schema of a config file, for editors. */
+export function configJsonSchema(): Record<string, unknown> {
+  return z.toJSONSchema(configSchema, { io: 'input', target: 'draft-7' }) as Record<string, unknown>;
+}
