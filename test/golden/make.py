@@ -1,0 +1,41 @@
+"""Makes the goldens of this folder: known answers from transformers, plain PyTorch, TRL and scipy.
+
+    python -m venv .cache/golden && .cache/golden/bin/pip install -r test/golden/requirements.txt
+    .cache/golden/bin/python test/golden/make.py
+
+Deterministic: run twice, it writes the same bytes (on one machine). Nothing here is edited by hand.
+"""
+
+import sys
+
+import datasets
+import torch
+
+import checkpoints
+import models
+import preference_trl
+import ranks
+import steps
+from store import FOLDER
+
+LIMIT_BYTES = 3_000_000
+
+
+def main() -> None:
+    datasets.disable_progress_bars()
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    checkpoints.make()
+    for name in checkpoints.NAMES:
+        models.make(name)
+    steps.make()
+    preference_trl.make()
+    ranks.make()
+    size = sum(file.stat().st_size for file in FOLDER.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+    print(f"{size / 1e6:.2f} MB in test/golden")
+    if size > LIMIT_BYTES:
+        sys.exit(f"test/golden holds {size} bytes, the limit is {LIMIT_BYTES}")
+
+
+if __name__ == "__main__":
+    main()
