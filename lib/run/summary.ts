@@ -1,4 +1,5 @@
-import type { Accuracy, NoPairReason, UndefinedConsistency } from '../types.js';
+import type { Accuracy, NoPairReason, RankedGroup, UndefinedConsistency } from '../types.js';
+import { bootstrapInterval } from './random.js';
 
 // What a run found out: summary.json of the run folder, the last event, and the result of runCream().
 
@@ -18,9 +19,9 @@ export interface ConsistencySummary {
   interval: [number, number] | null;
   /** Mean tau (rho with `spearman`, 0 or 1 with `topOrder`). */
   tau: number | null;
-  /** Standard deviation of tau in one group under random rankings; null where it is not known in closed form. */
+  /** Standard deviation of one group's tau under random rankings without ties; null if N varies. */
   nullTauDeviation: number | null;
-  /** C under random rankings, mean -+ one standard deviation of a single group. */
+  /** C of one group under random rankings: at the mean of tau -+ one standard deviation. */
   nullBand: [number, number] | null;
   /** Groups with a C. */
   groups: number;
@@ -44,7 +45,7 @@ export interface IterationSummary {
   droppedGroups: Partial<Record<NoPairReason, number>>;
   /** Mean weight C that the loss used; null without pairs. */
   meanWeight: number | null;
-  /** Share of correct-incorrect response pairs that the policy's reward orders right; null without labels. */
+  /** Share of (correct, incorrect) responses to one prompt that the policy's reward orders right; null without labels. */
   rankingAccuracy: number | null;
   /** Share of sampled responses that are correct; null without labels. */
   sampleAccuracy: number | null;
@@ -75,4 +76,75 @@ export interface RunSummary {
   warnings: { code: string; message: string }[];
   /** Seconds of work, over all processes that took part. */
   seconds: number;
+}
+
+type Metric = 'kendall' | 'spearman' | 'topOrder';
+
+/**
+ * Mean and standard deviation of one group's tau when both rankings of n responses are random and without ties.
+ * Kendall: sqrt(2 (2n + 5) / (9 n (n - 1))), 0.408 at n = 5. topOrder (0 or 1): agreement by chance 1 / (n (n - 1)).
+ */
+export function nullTau(metric: Metric, n: number): { mean: number; deviation: number } | null {
+  if (n < 2) return null;
+  if (metric === 'kendall') return { mean: 0, deviation: Math.sqrt((2 * (2 * n + 5)) / (9 * n * (n - 1))) };
+  if (metric === 'spearman') return { mean: 0, deviation: 1 / Math.sqrt(n - 1) };
+  const chance = 1 / (n * (n - 1));
+  return { mean: chance, deviation: Math.sqrt(chance * (1 - chance)) };
+}
+
+/** Counts by value. */
+export function tally<Key extends string>(keys: Iterable<Key>): Partial<Record<Key, number>> {
+  const counts = new Map<Key, number>();
+  for (const key of keys) counts.set(key, (counts.get(key) ?? 0) + 1);
+  return Object.fromEntries(counts) as Partial<Record<Key, number>>;
+}
+
+const mean = (values: readonly number[]) =>
+  values.length === 0 ? null : values.reduce((sum, value) => sum + value, 0) / values.length;
+
+/** What the ranks of one iteration say. `toC` maps tau to C by the configured rule. */
+export function summarizeConsistency(
+  groups: readonly RankedGroup[],
+  options: { metric: Metric; toC: (tau: number) => number; seed: number; stream: string },
+): ConsistencySummary {
+  const values = groups.flatMap((group) => (group.consistency === null ? [] : [group.consistency]));
+  const sizes = new Set(groups.map((group) => group.responses.length));
+  const chance = sizes.size === 1 ? nullTau(options.metric, [...sizes][0]!) : null;
+  const toC = options.metric === 'topOrder' ? (tau: number) => tau : options.toC;
+  const band = (tau: number) => toC(Math.min(1, Math.max(options.metric === 'topOrder' ? 0 : -1, tau)));
+  return {
+    mean: mean(values),
+    interval: bootstrapInterval(values, options.seed, options.stream),
+    tau: mean(groups.flatMap((group) => (group.tau === null ? [] : [group.tau]))),
+    nullTauDeviation: chance?.deviation ?? null,
+    nullBand: chance && [band(chance.mean - chance.deviation), band(chance.mean + chance.deviation)],
+    groups: values.length,
+    undefinedGroups: tally(groups.flatMap((group) => group.undefinedBecause ?? [])),
+    belowHalf: values.filter((value) => value < 0.5).length,
+  };
+}
+
+/**
+ * Share of (correct, incorrect) pairs of responses to one prompt that the reward orders right, over all groups;
+ * ties count half. Null when no group has both kinds. `correct` maps a group's id to one flag per response.
+ */
+export function rankingAccuracy(
+  groups: readonly { id: string; rewards: readonly number[] }[],
+  correct: ReadonlyMap<string, readonly boolean[]>,
+): number | null {
+  let right = 0;
+  let total = 0;
+  for (const { id, rewards } of groups) {
+    const flags = correct.get(id);
+    if (flags === undefined || !rewards.every(Number.isFinite)) continue;
+    rewards.forEach((good, i) => {
+      if (!flags[i]) return;
+      rewards.forEach((bad, j) => {
+        if (flags[j]) return;
+        right += good > bad ? 1 : good === bad ? 0.5 : 0;
+        total++;
+      });
+    });
+  }
+  return total === 0 ? null : right / total;
 }
