@@ -35,7 +35,12 @@ function readElf(path) {
       };
     });
     const dynamic = segments.find((segment) => segment.type === PT_DYNAMIC);
-    const result = { arch: MACHINES[header.readUInt16LE(18)] ?? 'unknown', needed: [], soname: undefined, runPaths: [] };
+    const result = {
+      arch: MACHINES[header.readUInt16LE(18)] ?? 'unknown',
+      needed: [],
+      soname: undefined,
+      runPaths: [],
+    };
     if (dynamic === undefined) return result;
 
     const entries = read(dynamic.offset, Number(dynamic.size));
@@ -57,7 +62,8 @@ function readElf(path) {
     for (const [tag, at] of tags) {
       if (tag === DT.needed) result.needed.push(text(at));
       else if (tag === DT.soname) result.soname = text(at);
-      else if (tag === DT.rpath || tag === DT.runpath) result.runPaths.push(...text(at).split(':').filter(Boolean));
+      else if (tag === DT.rpath || tag === DT.runpath)
+        result.runPaths.push(...text(at).split(':').filter(Boolean));
     }
     return result;
   } finally {

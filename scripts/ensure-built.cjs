@@ -26,13 +26,13 @@ function removeStale() {
 
 function buildTypeScript() {
   const tsc = path.join(ROOT, 'node_modules', '.bin', 'tsc');
-  if (!fs.existsSync(path.join(ROOT, 'tsconfig.json')) || !fs.existsSync(tsc)) {
+  if (!fs.existsSync(path.join(ROOT, 'tsconfig.build.json')) || !fs.existsSync(tsc)) {
     if (fs.existsSync(path.join(DIST, 'lib', 'index.js'))) return;
     process.stderr.write('dist/ is missing and so is the TypeScript compiler; run: npm ci\n');
     process.exit(1);
   }
   removeStale();
-  run(tsc, ['-p', 'tsconfig.json']);
+  run(tsc, ['-p', 'tsconfig.build.json']);
   const command = path.join(DIST, 'bin', 'cream.js');
   if (fs.existsSync(command)) fs.chmodSync(command, 0o755);
 }

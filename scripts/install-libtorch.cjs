@@ -27,7 +27,10 @@ const ADVICE =
 
 function run(command, args, environment = {}) {
   // The tools' output goes to stderr, so that stdout stays clean for programs.
-  return spawnSync(command, args, { stdio: ['ignore', 2, 2], env: { ...process.env, ...environment } }).status === 0;
+  return (
+    spawnSync(command, args, { stdio: ['ignore', 2, 2], env: { ...process.env, ...environment } }).status ===
+    0
+  );
 }
 
 const quiet = (command, args) => spawnSync(command, args, { stdio: 'ignore' }).status === 0;
@@ -41,16 +44,27 @@ function pythonWithPip(work) {
   if (quiet('python3', ['-m', 'venv', environment])) return path.join(environment, 'bin', 'python');
   fs.rmSync(environment, { recursive: true, force: true });
   if (quiet('python3', ['-m', 'pip', '--version'])) return 'python3';
-  throw new InstallError(`python3 has neither venv nor pip (Debian: apt-get install python3-venv).\n${ADVICE}`);
+  throw new InstallError(
+    `python3 has neither venv nor pip (Debian: apt-get install python3-venv).\n${ADVICE}`,
+  );
 }
 
 function pipInstall(python, site, work, requirements, options = []) {
-  const args = ['-m', 'pip', 'install', '--disable-pip-version-check', '--no-input', '--no-warn-script-location'];
+  const args = [
+    '-m',
+    'pip',
+    'install',
+    '--disable-pip-version-check',
+    '--no-input',
+    '--no-warn-script-location',
+  ];
   args.push('--upgrade', '--target', site, ...options, ...requirements);
   // pip unpacks in TMPDIR and moves: the same file system makes that free, and /tmp may be small.
   if (!run(python, args, { TMPDIR: work, PIP_ROOT_USER_ACTION: 'ignore' })) {
     const what = requirements.join(' ');
-    throw new InstallError(`pip could not install ${what} (its message is above: no network, or no such version).\n${ADVICE}`);
+    throw new InstallError(
+      `pip could not install ${what} (its message is above: no network, or no such version).\n${ADVICE}`,
+    );
   }
 }
 
@@ -97,7 +111,8 @@ function install(log) {
       pipInstall(python, site, work, requirements);
       ({ reason, missing } = inspect(path.join(site, 'torch')));
     }
-    if (reason !== undefined) throw new InstallError(`the installed LibTorch cannot be used: ${reason}.\n${ADVICE}`);
+    if (reason !== undefined)
+      throw new InstallError(`the installed LibTorch cannot be used: ${reason}.\n${ADVICE}`);
 
     fs.writeFileSync(path.join(site, MARKER), `${JSON.stringify({ version: INSTALLED_VERSION })}\n`);
     fs.rmSync(final, { recursive: true, force: true });

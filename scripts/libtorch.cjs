@@ -71,7 +71,8 @@ function resolveNeeded(library, inherited = [], seen = new Map()) {
     const file = findLibrary(name, [...folders, ...inherited]);
     seen.set(name, file);
     if (file === undefined) missing.push({ name, by: path.basename(library) });
-    else if (path.isAbsolute(file)) missing.push(...resolveNeeded(file, [...folders, ...inherited], seen).missing);
+    else if (path.isAbsolute(file))
+      missing.push(...resolveNeeded(file, [...folders, ...inherited], seen).missing);
   }
   return { missing, files: seen };
 }
@@ -96,7 +97,8 @@ function inspect(directory) {
   const library = path.join(root, 'lib', 'libtorch_cpu.so');
   if (!fs.existsSync(root)) return { reason: 'the folder does not exist' };
   if (!fs.existsSync(library)) return { reason: 'lib/libtorch_cpu.so is not in it' };
-  if (!fs.existsSync(path.join(root, 'include', 'ATen', 'ATen.h'))) return { reason: 'include/ATen/ATen.h is not in it' };
+  if (!fs.existsSync(path.join(root, 'include', 'ATen', 'ATen.h')))
+    return { reason: 'include/ATen/ATen.h is not in it' };
   const version = readVersion(root);
   if (version === undefined) return { reason: 'its version cannot be read from include/torch' };
   const numbers = version.split('.').map(Number);
@@ -105,7 +107,8 @@ function inspect(directory) {
   }
   try {
     const { arch } = readElf(library);
-    if (arch !== process.arch) return { version, reason: `it is built for ${arch}, this machine is ${process.arch}` };
+    if (arch !== process.arch)
+      return { version, reason: `it is built for ${arch}, this machine is ${process.arch}` };
     const { missing, files } = resolveNeeded(library);
     if (missing.length > 0) {
       const names = missing.map(({ name, by }) => `${name} (needed by ${by})`).join(', ');
@@ -129,7 +132,8 @@ function inspect(directory) {
 }
 
 function pythonTorch() {
-  const code = 'import importlib.util as u; s = u.find_spec("torch"); print(s.submodule_search_locations[0] if s else "")';
+  const code =
+    'import importlib.util as u; s = u.find_spec("torch"); print(s.submodule_search_locations[0] if s else "")';
   try {
     const options = { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'], timeout: 20_000 };
     return execFileSync('python3', ['-c', code], options).trim() || undefined;

@@ -60,12 +60,28 @@ function cpuFlags() {
 function fingerprint(libtorch, options) {
   const hash = crypto.createHash('sha256');
   const sources = [...filesUnder(path.join(ROOT, 'native')), path.join(ROOT, 'CMakeLists.txt'), __filename];
-  for (const file of sources) hash.update(`${path.relative(ROOT, file)}\0`).update(fs.readFileSync(file)).update('\0');
+  for (const file of sources)
+    hash
+      .update(`${path.relative(ROOT, file)}\0`)
+      .update(fs.readFileSync(file))
+      .update('\0');
   const library = fs.statSync(path.join(libtorch.lib, 'libtorch_cpu.so'));
-  const headers = ['node-addon-api', 'node-api-headers'].map((name) => require(`${name}/package.json`).version);
+  const headers = ['node-addon-api', 'node-api-headers'].map(
+    (name) => require(`${name}/package.json`).version,
+  );
   const compiler = commandStamp(process.env.CXX || 'c++');
-  const facts = { root: ROOT, libtorch, size: library.size, mtime: library.mtimeMs, headers, compiler, options };
-  hash.update(JSON.stringify({ ...facts, cpu: cpuFlags(), napi: require('../package.json').binary.napi_versions }));
+  const facts = {
+    root: ROOT,
+    libtorch,
+    size: library.size,
+    mtime: library.mtimeMs,
+    headers,
+    compiler,
+    options,
+  };
+  hash.update(
+    JSON.stringify({ ...facts, cpu: cpuFlags(), napi: require('../package.json').binary.napi_versions }),
+  );
   return hash.digest('hex');
 }
 
@@ -161,9 +177,11 @@ function compile(libtorch, options) {
     // A cache made by another generator or compiler, or for a folder that was moved, cannot be reused.
     fs.rmSync(cache, { force: true });
     fs.rmSync(path.join(BUILD, 'CMakeFiles'), { recursive: true, force: true });
-    if (isFirst || !cmakeJs('configure', options, definitions)) throw new BuildError('cmake could not configure the build');
+    if (isFirst || !cmakeJs('configure', options, definitions))
+      throw new BuildError('cmake could not configure the build');
   }
-  if (!cmakeJs('build', options, definitions)) throw new BuildError('the native build failed; the messages are above');
+  if (!cmakeJs('build', options, definitions))
+    throw new BuildError('the native build failed; the messages are above');
 }
 
 function write(file, value) {
@@ -175,14 +193,24 @@ function write(file, value) {
 function isCurrent(options) {
   const record = readJson(RECORD);
   const wanted = options.libtorch ?? process.env.LIBTORCH;
-  if (record === undefined || !fs.existsSync(ADDON) || !fs.existsSync(path.join(record.libtorch.lib, 'libc10.so'))) return false;
+  if (
+    record === undefined ||
+    !fs.existsSync(ADDON) ||
+    !fs.existsSync(path.join(record.libtorch.lib, 'libc10.so'))
+  )
+    return false;
   if (wanted && inspect(wanted).libtorch?.root !== record.libtorch.root) return false;
-  return readJson(STAMP)?.fingerprint === fingerprint(record.libtorch, record.options) && isSameBuild(options, record.options);
+  return (
+    readJson(STAMP)?.fingerprint === fingerprint(record.libtorch, record.options) &&
+    isSameBuild(options, record.options)
+  );
 }
 
 /** Options that are not given are those of the last build. */
 function isSameBuild(given, last) {
-  return ['cuda', 'arch', 'sanitize'].every((name) => given[name] === undefined || given[name] === last[name]);
+  return ['cuda', 'arch', 'sanitize'].every(
+    (name) => given[name] === undefined || given[name] === last[name],
+  );
 }
 
 function build(options, isNeeded = () => true) {
@@ -218,8 +246,12 @@ function info({ json: isJson }) {
     cache: cacheDirectory(),
   };
   if (isJson) return console.log(JSON.stringify(report, null, 2));
-  console.log(`addon     ${report.addon ?? 'not built; run: npm run build'}${isBuilt && !report.isCurrent ? ' (out of date)' : ''}`);
-  console.log(`LibTorch  ${found.libtorch ? `${found.libtorch.version} from ${found.source}: ${found.libtorch.root}` : 'none found; the build installs one'}`);
+  console.log(
+    `addon     ${report.addon ?? 'not built; run: npm run build'}${isBuilt && !report.isCurrent ? ' (out of date)' : ''}`,
+  );
+  console.log(
+    `LibTorch  ${found.libtorch ? `${found.libtorch.version} from ${found.source}: ${found.libtorch.root}` : 'none found; the build installs one'}`,
+  );
   for (const { source, directory, reason } of found.rejected) {
     console.log(`  not from ${source}${directory ? ` (${directory})` : ''}: ${reason}`);
   }
@@ -245,7 +277,12 @@ function main() {
     allowNegative: true,
   });
   const { json, cache, ...options } = values;
-  const commands = { build: () => build(options), ensure: () => ensure(options), info: () => info({ json }), clean: () => clean({ cache }) };
+  const commands = {
+    build: () => build(options),
+    ensure: () => ensure(options),
+    info: () => info({ json }),
+    clean: () => clean({ cache }),
+  };
   const command = commands[positionals[0]];
   if (command === undefined) throw new BuildError('usage: native.cjs build|ensure|info|clean');
   command();
@@ -257,7 +294,10 @@ if (require.main === module) {
   try {
     main();
   } catch (error) {
-    const isExpected = error instanceof BuildError || error instanceof InstallError || error.code?.startsWith('ERR_PARSE_ARGS');
+    const isExpected =
+      error instanceof BuildError ||
+      error instanceof InstallError ||
+      error.code?.startsWith('ERR_PARSE_ARGS');
     process.stderr.write(`native: ${isExpected ? error.message : error.stack}\n`);
     process.exit(1);
   }
