@@ -11,8 +11,14 @@
 
 namespace cream::safetensors {
 
+// The file is not what it should be.
 struct Error : std::runtime_error {
   using std::runtime_error::runtime_error;
+};
+
+// The file system refused: no space, no permission, a failing disk.
+struct IoError : Error {
+  using Error::Error;
 };
 
 enum class Dtype { kF64, kF32, kF16, kBF16, kI64, kI32, kI16, kI8, kU8, kBool };
@@ -32,9 +38,12 @@ struct Header {
 };
 
 inline constexpr uint64_t kMaxHeaderBytes = 100'000'000;
+inline constexpr size_t kMaxTensors = 1'000'000;
+inline constexpr size_t kMaxDimensions = 8;
+inline constexpr size_t kMaxNameBytes = 1024;
 
 // `bytes` holds at least the first 8 + header length bytes of a file of `file_size` bytes. Throws Error with
-// what is wrong and where; allocates nothing larger than the header.
+// what is wrong and where. Memory is bounded by a small multiple of the header, whatever it says.
 Header parse_header(std::string_view bytes, uint64_t file_size);
 
 // A file mapped read-only. Messages of Error begin with the path.
@@ -46,6 +55,7 @@ class File {
   File& operator=(const File&) = delete;
   const Header& header() const { return header_; }
   const std::string& path() const { return path_; }
+  // The tensor's bytes; no alignment is promised.
   const char* data(const Entry& entry) const;
 
  private:
@@ -59,12 +69,18 @@ struct Source {
   std::string name;
   Dtype dtype;
   std::vector<int64_t> shape;
-  const void* data;
+  const void* data;  // contiguous
 };
 
 // Writes, flushes to disk (fsync) and closes; the caller renames. Returns the number of bytes. A failed write
-// throws Error with path, bytes needed and the system's reason, and removes what it wrote.
+// throws IoError with path, bytes needed and the system's reason, and removes what it wrote.
 uint64_t write(const std::string& path, const std::vector<Source>& tensors,
                const std::map<std::string, std::string>& metadata);
+
+// The same for any content, as the index of a sharded checkpoint.
+void write_file(const std::string& path, const std::vector<std::string_view>& parts);
+
+// `text` as a JSON string, with its quotes. Not valid UTF-8 is escaped byte by byte as U+FFFD.
+std::string json_string(std::string_view text);
 
 }  // namespace cream::safetensors
