@@ -88,7 +88,7 @@ function requirementsFor(missing, requirements) {
     else if (carrier?.extra && toolkit) extras.add(carrier.extra);
     else throw new InstallError(`LibTorch needs ${name}, and no package is known to carry it.\n${ADVICE}`);
   }
-  if (extras.size > 0) found.add(toolkit.replace(/\[[^\]]*\]/, `[${[...extras].sort().join(',')}]`));
+  if (extras.size > 0) found.add(toolkit.replace(/\[[^\]]*\]/, `[${[...extras].join(',')}]`));
   return [...found];
 }
 
