@@ -100,8 +100,8 @@ function install(log) {
   fs.mkdirSync(work, { recursive: true });
   try {
     const site = path.join(work, 'site');
-    const python = pythonWithPip(work);
     log(`installing LibTorch ${INSTALLED_VERSION} into ${final} (a download of 0.2 to 0.6 GB, once)`);
+    const python = pythonWithPip(work);
     pipInstall(python, site, work, [`torch==${INSTALLED_VERSION}`], ['--no-deps']);
 
     let { reason, missing } = inspect(path.join(site, 'torch'));
