@@ -15,13 +15,21 @@ struct SamplerOptions {
   int64_t top_k = 0;         // 0 = off
 };
 
+// Refuses a temperature, top_p or top_k outside of its range, by name.
+void check_sampler_options(const SamplerOptions& options);
+
 // uniforms: one number in (0, 1) per row; the choice is the inverse of the kept tokens' cumulative mass in id order.
 struct Sampled {
   std::vector<int32_t> ids;
   std::vector<float> logprobs;  // log softmax(logits)[id]
 };
-//   logits [B, V] float32 or bfloat16
+//   logits [B, V] float32 or bfloat16, contiguous
+// Logits without a finite maximum (NaN, +inf, all -inf) are refused. Softmax and sums in float32 or better.
 Sampled sample(const at::Tensor& logits, const std::vector<float>& uniforms, const SamplerOptions& options);
+
+// Draw i from row rows[i]: several draws from one row cost no copies of it.
+Sampled sample_rows(const at::Tensor& logits, const std::vector<int64_t>& rows, const std::vector<float>& uniforms,
+                    const SamplerOptions& options);
 
 // The distribution that `sample` draws from, by sorting: [B, V] float64. The plain definition.
 at::Tensor sampling_distribution_reference(const at::Tensor& logits, const SamplerOptions& options);

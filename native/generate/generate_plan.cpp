@@ -1,0 +1,143 @@
+#include "generate/generate_plan.h"
+
+#include <c10/util/Exception.h>
+
+#include <algorithm>
+#include <fstream>
+#include <functional>
+#include <limits>
+#include <string>
+
+#include "generate/kv_cache.h"
+#include "ops/sampler.h"
+
+namespace cream {
+
+namespace {
+
+constexpr int64_t kUnknown = std::numeric_limits<int64_t>::max();
+
+// A line "name:  number kB" of /proc/meminfo, in bytes.
+int64_t memory_info(const std::string& name) {
+  std::ifstream file("/proc/meminfo");
+  std::string word;
+  int64_t kilobytes = 0;
+  while (file >> word) {
+    if (word == name && file >> kilobytes) return kilobytes * 1024;
+  }
+  return kUnknown;
+}
+
+// A cgroup v2 file with one number; "max" and a missing file mean no limit.
+int64_t cgroup_number(const char* path) {
+  std::ifstream file(path);
+  int64_t bytes = 0;
+  return file >> bytes ? bytes : kUnknown;
+}
+
+int64_t total_memory() {
+  return std::min(memory_info("MemTotal:"), cgroup_number("/sys/fs/cgroup/memory.max"));
+}
+
+int64_t available_memory() {
+  const int64_t limit = cgroup_number("/sys/fs/cgroup/memory.max");
+  const int64_t used = cgroup_number("/sys/fs/cgroup/memory.current");
+  const int64_t room = limit == kUnknown || used == kUnknown ? kUnknown : std::max<int64_t>(0, limit - used);
+  return std::min(memory_info("MemAvailable:"), room);
+}
+
+// Enough rows to amortise reading the weights and the fixed cost of a step; a tiny model needs more of them.
+int64_t default_max_rows(const Model& model) {
+  return std::clamp<int64_t>((int64_t{1} << 28) / std::max<int64_t>(1, model.weights.num_parameters), 256, 2048);
+}
+
+int64_t mebibytes(int64_t bytes) { return (bytes + (1 << 20) - 1) >> 20; }
+
+void check_options(const GenerateOptions& options, const ModelConfig& config) {
+  check_sampler_options({static_cast<float>(options.temperature), static_cast<float>(options.top_p), options.top_k});
+  TORCH_CHECK_VALUE(options.num_samples >= 1, "generate: n must be >= 1, got ", options.num_samples);
+  TORCH_CHECK_VALUE(options.max_new_tokens >= 1, "generate: maxNewTokens must be >= 1, got ", options.max_new_tokens);
+  TORCH_CHECK_VALUE(options.max_live_tokens >= 0, "generate: maxLiveTokens must be >= 0 (0 = automatic), got ",
+                    options.max_live_tokens);
+  TORCH_CHECK_VALUE(options.max_live_sequences >= 0, "generate: maxLiveSequences must be >= 0 (0 = automatic), got ",
+                    options.max_live_sequences);
+  for (const int32_t id : options.stop_ids) {
+    TORCH_CHECK_VALUE(id >= 0 && id < config.vocab_size, "generate: stop id ", id, " is outside of the vocabulary [0, ",
+                      config.vocab_size, ")");
+  }
+}
+
+void check_prompt(const GeneratePrompt& prompt, size_t index, const GenerateOptions& options,
+                  const ModelConfig& config) {
+  const int64_t length = static_cast<int64_t>(prompt.ids.size());
+  TORCH_CHECK_VALUE(length > 0, "generate: prompt ", index, " is empty; start from the BOS token instead");
+  TORCH_CHECK_VALUE(options.max_new_tokens <= config.max_position_embeddings - length, "generate: prompt ", index,
+                    " has ", length, " tokens; with maxNewTokens ", options.max_new_tokens,
+                    " it exceeds the model's max_position_embeddings ", config.max_position_embeddings);
+  for (size_t i = 0; i < prompt.ids.size(); ++i) {
+    TORCH_CHECK_VALUE(prompt.ids[i] >= 0 && prompt.ids[i] < config.vocab_size, "generate: prompt ", index, ", token ", i,
+                      ": id ", prompt.ids[i], " is outside of the vocabulary [0, ", config.vocab_size, ")");
+  }
+}
+
+}  // namespace
+
+GeneratePlan plan_generation(const Model& model, const std::vector<GeneratePrompt>& prompts,
+                             const GenerateOptions& options) {
+  const ModelConfig& config = model.weights.config;
+  TORCH_CHECK_VALUE(model.device.is_cpu(), "generate: only CPU models can generate, this one is on ",
+                    model.device.str());
+  check_options(options, config);
+  for (size_t i = 0; i < prompts.size(); ++i) check_prompt(prompts[i], i, options, config);
+
+  GeneratePlan plan;
+  plan.max_rows = options.max_live_sequences > 0 ? options.max_live_sequences : default_max_rows(model);
+  // The last token of a response is never fed back, so its key and value are not stored.
+  plan.response_blocks = kv_blocks(options.max_new_tokens - 1);
+
+  const int64_t block_bytes = KvCache::block_bytes(config, model.dtype);
+  const bool automatic = options.max_live_tokens == 0;
+  const int64_t budget =
+      automatic ? std::max<int64_t>(1, total_memory() / 4 / block_bytes) : kv_blocks(options.max_live_tokens);
+
+  std::vector<int64_t> prompt_blocks;
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    const int64_t length = static_cast<int64_t>(prompts[i].ids.size());
+    const int64_t blocks = kv_blocks(length);
+    const int64_t needed = blocks + plan.response_blocks;
+    if (automatic) {
+      TORCH_CHECK_WITH(OutOfMemoryError, needed <= budget, "generate: prompt ", i, " (", length,
+                       " tokens) with maxNewTokens ", options.max_new_tokens, " needs ",
+                       mebibytes(needed * block_bytes), " MiB for keys and values, a quarter of this machine's memory is ",
+                       mebibytes(budget * block_bytes), " MiB; shorten it or set maxLiveTokens");
+    } else {
+      TORCH_CHECK_VALUE(needed <= budget, "generate: prompt ", i, " (", length, " tokens) with maxNewTokens ",
+                        options.max_new_tokens, " needs ", needed * kBlockTokens, " tokens of keys and values, maxLiveTokens is ",
+                        options.max_live_tokens);
+    }
+    int64_t together = plan.max_rows;
+    if (plan.response_blocks > 0) together = std::min(together, (budget - blocks) / plan.response_blocks);
+    for (int64_t first = 0; first < options.num_samples; first += together) {
+      plan.launches.push_back(
+          {static_cast<int64_t>(i), first, std::min(together, options.num_samples - first)});
+      prompt_blocks.push_back(blocks);
+    }
+  }
+
+  const int64_t num_rows = static_cast<int64_t>(prompts.size()) * options.num_samples;
+  plan.max_rows = std::min(plan.max_rows, num_rows);
+  std::sort(prompt_blocks.begin(), prompt_blocks.end(), std::greater<>());
+  plan.num_blocks = plan.max_rows * plan.response_blocks;
+  for (size_t i = 0; i < prompt_blocks.size() && static_cast<int64_t>(i) < plan.max_rows; ++i) {
+    plan.num_blocks += prompt_blocks[i];
+  }
+  plan.num_blocks = std::min(plan.num_blocks, budget);
+  const int64_t bytes = plan.num_blocks * block_bytes;
+  const int64_t available = available_memory();
+  TORCH_CHECK_WITH(OutOfMemoryError, bytes <= available, "generate: keys and values of ", plan.max_rows,
+                   " live sequences need ", mebibytes(bytes), " MiB, ", mebibytes(available),
+                   " MiB are available; lower maxLiveTokens or maxLiveSequences");
+  return plan;
+}
+
+}  // namespace cream

@@ -1,0 +1,31 @@
+// What `generate` will do, decided before anything is computed: the checks of a request, which responses start
+// together, and how much memory keys and values may take.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "generate/generate.h"
+
+namespace cream {
+
+// Responses of one prompt that start together and share the prompt's keys and values.
+struct Launch {
+  int64_t prompt_index;
+  int64_t first_sample;
+  int64_t num_samples;
+};
+
+struct GeneratePlan {
+  std::vector<Launch> launches;  // in order of prompts and samples
+  int64_t max_rows;              // live sequences
+  int64_t response_blocks;       // of the cache, per response
+  int64_t num_blocks;            // of the cache, in all
+};
+
+// Refuses bad options, empty or too long prompts, unknown ids, and what does not fit into memory, with the numbers.
+// The plan is a function of the request and the machine's memory size, so that a repeated call computes the same.
+GeneratePlan plan_generation(const Model& model, const std::vector<GeneratePrompt>& prompts,
+                             const GenerateOptions& options);
+
+}  // namespace cream
