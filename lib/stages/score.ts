@@ -1,0 +1,118 @@
+import type { CreamConfig } from '../config.js';
+import { CreamError } from '../errors.js';
+import type { Group, ScoredGroup } from '../types.js';
+
+/** What scoring needs of a model. */
+export interface Scorer {
+  score(
+    groups: { promptIds: readonly number[]; responses: (readonly number[])[] }[],
+    options?: { maxTokensPerBatch?: number; signal?: AbortSignal },
+  ): Promise<{ logprobs: number[] }[]>;
+}
+
+/** Sequence log-probs of one group under one model; index i belongs to responses[i]. */
+export interface GroupLogprobs {
+  id: string;
+  logprobs: number[];
+}
+
+/**
+ * Log-probs of every response under a model, one pass. Equal responses to one prompt are computed once, so that
+ * they have exactly equal rewards and tie. An empty response has log-prob 0.
+ */
+export async function score(
+  groups: readonly Group[],
+  model: Scorer,
+  options: { maxTokensPerBatch: number; signal?: AbortSignal | undefined },
+): Promise<GroupLogprobs[]> {
+  const distinct = groups.map(({ responses }) => {
+    const places = new Map<string, number>();
+    const indices = responses.map(({ ids }) => {
+      const key = ids.join();
+      const place = places.get(key) ?? places.size;
+      places.set(key, place);
+      return place;
+    });
+    return { indices, responses: responses.filter((_, i) => indices.indexOf(indices[i]!) === i).map(({ ids }) => ids) };
+  });
+  const { signal, maxTokensPerBatch } = options;
+  const scores = await model.score(
+    groups.map(({ promptIds }, i) => ({ promptIds, responses: distinct[i]!.responses })),
+    { maxTokensPerBatch, ...(signal === undefined ? {} : { signal }) },
+  );
+  return groups.map(({ id }, i) => ({ id, logprobs: distinct[i]!.indices.map((place) => scores[i]!.logprobs[place]!) }));
+}
+
+/** How a model ranks responses: by its DPO reward against M0, or by its log-likelihood per token. */
+export type RewardRule = 'implicit' | 'likelihood';
+
+export interface Judges {
+  policy: RewardRule;
+  /** `anchor`: M0's log-likelihood per token stands in for the previous policy. */
+  previous: RewardRule | 'anchor';
+}
+
+/**
+ * Who ranks how in iteration t. A model that is M0 itself has no DPO reward (it is 0 for everything), so it ranks by
+ * log-likelihood per token: the previous policy at t = 1, and M1 too when there was no fine-tuning.
+ */
+export function judgesOf(
+  iteration: number,
+  { previousReward, fineTuned }: { previousReward: CreamConfig['score']['previousReward']; fineTuned: boolean },
+): Judges {
+  const isBase = (model: number) => model === 0 || (model === 1 && !fineTuned);
+  const policy = isBase(iteration) ? 'likelihood' : 'implicit';
+  if (previousReward !== 'auto') return { policy, previous: previousReward };
+  return { policy, previous: isBase(iteration - 1) ? 'likelihood' : 'implicit' };
+}
+
+export interface ScorePasses {
+  policy: readonly GroupLogprobs[];
+  base: readonly GroupLogprobs[];
+  /** Absent where M0 is the previous policy or stands in for it: its pass is `base`. */
+  previous?: readonly GroupLogprobs[] | undefined;
+}
+
+const perToken = (logprobs: readonly number[], numTokens: readonly number[]) =>
+  logprobs.map((logprob, i) => (numTokens[i] === 0 ? Number.NaN : logprob / numTokens[i]!));
+
+/**
+ * Rewards of every response from the passes, joined by id. A response without tokens has no reward per token: NaN,
+ * which the ranking counts and reports.
+ */
+export function withRewards(
+  groups: readonly Group[],
+  passes: ScorePasses,
+  options: { beta: number; lengthNormalize: boolean; judges: Judges },
+): ScoredGroup[] {
+  const { beta, lengthNormalize, judges } = options;
+  const byId = (pass: readonly GroupLogprobs[]) => new Map(pass.map((scored) => [scored.id, scored.logprobs]));
+  const policyById = byId(passes.policy);
+  const baseById = byId(passes.base);
+  const previousById = passes.previous === undefined ? baseById : byId(passes.previous);
+
+  return groups.map((group): ScoredGroup => {
+    const numTokens = group.responses.map(({ ids }) => ids.length);
+    const [logprobs, baseLogprobs, previousLogprobs] = [policyById, baseById, previousById].map((pass) => {
+      const found = pass.get(group.id);
+      if (found?.length === numTokens.length) return found;
+      throw new CreamError('MISSING_SCORES', `prompt ${group.id} was not scored by every model`);
+    }) as [number[], number[], number[]];
+
+    const reward = (own: readonly number[], rule: RewardRule) => {
+      if (rule === 'likelihood') return perToken(own, numTokens);
+      const rewards = own.map((logprob, i) => beta * (logprob - baseLogprobs[i]!));
+      return lengthNormalize ? perToken(rewards, numTokens) : rewards;
+    };
+    return {
+      ...group,
+      logprobs,
+      numTokens,
+      baseLogprobs,
+      previousLogprobs,
+      rewards: reward(logprobs, judges.policy),
+      previousRewards:
+        judges.previous === 'anchor' ? perToken(baseLogprobs, numTokens) : reward(previousLogprobs, judges.previous),
+    };
+  });
+}

@@ -1,0 +1,145 @@
+import type { CreamConfig } from '../config.js';
+import { CreamError } from '../errors.js';
+import { runTraining, type StepResult, type Training } from '../run/training.js';
+import type { PreferencePair } from '../types.js';
+
+/** What preference training needs of an optimizer over a model. */
+export interface PreferenceTrainer {
+  preferenceStep(
+    batch: {
+      promptIds: readonly number[];
+      chosenIds: readonly number[];
+      rejectedIds: readonly number[];
+      consistency: number;
+      referenceChosen: number;
+      referenceRejected: number;
+    }[],
+    options: {
+      loss: CreamConfig['train']['loss'];
+      beta: number;
+      sftCoefficient: number;
+      learningRate: number;
+      maxTokensPerBatch: number;
+    },
+  ): Promise<PreferenceStepMetrics>;
+  saveState(path: string): Promise<void>;
+  loadState(path: string): Promise<void>;
+}
+
+export interface PreferenceStepMetrics {
+  loss: number;
+  gradNorm: number;
+  applied: boolean;
+  targetTokens: number;
+  microBatches: number;
+  weightsMoved: number;
+  rewardsChosen: number;
+  rewardsRejected: number;
+  rewardsMargins: number;
+  rewardsAccuracies: number;
+  logpsChosen: number;
+  logpsRejected: number;
+}
+
+export type PreferenceTraining = Pick<
+  Training<PreferencePair>,
+  'seed' | 'stream' | 'signal' | 'checkpoints' | 'onStep' | 'onWarning'
+> & {
+  options: CreamConfig['train'];
+  beta: number;
+  dtype: 'float32' | 'bfloat16';
+};
+
+/**
+ * How far a token's log-prob may differ between scoring and training, which pack the same tokens into other
+ * batches. float32: rounding, about 1e-6. bfloat16: 0.03 to 0.05 (matrix products round differently by shape).
+ */
+const TOKEN_TOLERANCE = { float32: 1e-4, bfloat16: 0.05 } as const;
+
+/** The loss of pairs whose policy is still the reference, z = 0: the same for every C. */
+export function lossAtStart(batch: readonly PreferencePair[], options: CreamConfig['train'], beta: number): number {
+  const atZero = { sigmoid: Math.LN2, 'sigmoid-norm': Math.LN2, hinge: 1, ipo: 1 / (4 * beta * beta) }[options.loss];
+  const nll = batch.reduce((sum, pair) => sum - pair.referenceChosenLogprob / pair.chosenIds.length, 0) / batch.length;
+  return atZero + options.sftCoefficient * nll;
+}
+
+/**
+ * At the first step the policy is the reference, so the loss is known: log 2 for the sigmoid. A run that does not
+ * start there compares other tokens, masks or weights than it scored, and must stop.
+ */
+export function checkStart(
+  batch: readonly PreferencePair[],
+  loss: number,
+  { options, beta, dtype }: Pick<PreferenceTraining, 'options' | 'beta' | 'dtype'>,
+): void {
+  const expected = lossAtStart(batch, options, beta);
+  const tokens = batch.reduce((sum, pair) => sum + pair.chosenIds.length + pair.rejectedIds.length, 0) / batch.length;
+  // Errors of single tokens are independent: their sum grows with the root of the length; three deviations.
+  const sumError = 3 * TOKEN_TOLERANCE[dtype] * Math.sqrt(tokens);
+  const meanError = 2 * TOKEN_TOLERANCE[dtype];
+  const slope = { sigmoid: beta * sumError, hinge: beta * sumError, 'sigmoid-norm': beta * meanError, ipo: meanError / beta };
+  const tolerance = slope[options.loss] + options.sftCoefficient * meanError;
+  if (Math.abs(loss - expected) <= tolerance) return;
+  throw new CreamError(
+    'DIVERGED',
+    `the first preference step has loss ${loss} in place of ${expected} (+- ${tolerance.toPrecision(2)}): the ` +
+      'log-probs in the pairs are not those of the model in training; score the responses with this very model',
+  );
+}
+
+/** M_t -> M_{t+1} in place: preference training on pairs, each with its weight C. Metrics of the last step. */
+export function train(
+  pairs: readonly PreferencePair[],
+  trainer: PreferenceTrainer,
+  training: PreferenceTraining,
+): Promise<Record<string, number>> {
+  const { options, beta } = training;
+  if (pairs.length === 0) throw new CreamError('NO_PAIRS', `${training.stream}: there is no preference pair to train on`);
+  const step = async (batch: PreferencePair[], learningRate: number): Promise<StepResult> => {
+    const metrics = await trainer.preferenceStep(
+      batch.map((pair) => ({
+        promptIds: pair.promptIds,
+        chosenIds: pair.chosenIds,
+        rejectedIds: pair.rejectedIds,
+        consistency: pair.weight,
+        referenceChosen: pair.referenceChosenLogprob,
+        referenceRejected: pair.referenceRejectedLogprob,
+      })),
+      {
+        loss: options.loss,
+        beta,
+        sftCoefficient: options.sftCoefficient,
+        learningRate,
+        maxTokensPerBatch: options.maxTokensPerBatch,
+      },
+    );
+    const mean = (of: (pair: PreferencePair) => number) => batch.reduce((sum, pair) => sum + of(pair), 0) / batch.length;
+    return {
+      applied: metrics.applied,
+      metrics: {
+        loss: metrics.loss,
+        grad_norm: metrics.gradNorm,
+        'rewards/chosen': metrics.rewardsChosen,
+        'rewards/rejected': metrics.rewardsRejected,
+        'rewards/margins': metrics.rewardsMargins,
+        'rewards/accuracies': metrics.rewardsAccuracies,
+        'logps/chosen': metrics.logpsChosen,
+        'logps/rejected': metrics.logpsRejected,
+        'cream/consistency': mean((pair) => pair.consistency),
+        'cream/weight': mean((pair) => pair.weight),
+        'cream/weights_moved': metrics.weightsMoved,
+        'cream/tokens': metrics.targetTokens,
+        'cream/micro_batches': metrics.microBatches,
+      },
+    };
+  };
+  return runTraining<PreferencePair>({
+    ...training,
+    examples: pairs,
+    key: (pair) => pair.id,
+    optimizer: { step, saveState: (path) => trainer.saveState(path), loadState: (path) => trainer.loadState(path) },
+    checkFirstStep: (batch, result) => {
+      if (result.applied) checkStart(batch, result.metrics['loss']!, training);
+    },
+  });
+}
