@@ -1,0 +1,75 @@
+#include "model/response_pack.h"
+
+#include <c10/util/Exception.h>
+
+namespace cream {
+
+namespace {
+
+void check_ids(const ModelConfig& config, const std::vector<int32_t>& ids, const char* where, int64_t index,
+               const char* what) {
+  for (size_t i = 0; i < ids.size(); ++i) {
+    TORCH_CHECK_VALUE(ids[i] >= 0 && ids[i] < config.vocab_size, where, " ", index, ": ", what, "[", i,
+                      "] must be a token id below ", config.vocab_size, ", got ", ids[i]);
+  }
+}
+
+}  // namespace
+
+void check_prompt(const ModelConfig& config, const std::vector<int32_t>& prompt, const char* where,
+                  int64_t index) {
+  TORCH_CHECK_VALUE(!prompt.empty(), where, " ", index, ": the prompt must have at least one token, got none");
+  check_ids(config, prompt, where, index, "prompt");
+}
+
+void check_response(const ModelConfig& config, const std::vector<int32_t>& prompt,
+                    const std::vector<int32_t>& response, const char* where, int64_t index) {
+  check_ids(config, response, where, index, "response");
+  const auto length = static_cast<int64_t>(prompt.size() + response.size());
+  TORCH_CHECK_VALUE(length <= config.max_position_embeddings, where, " ", index, ": prompt and response have ",
+                    length, " tokens, but the model has ", config.max_position_embeddings,
+                    " positions; shorten or drop it");
+}
+
+void ResponsePack::add(const std::vector<int32_t>& prompt, const std::vector<const std::vector<int32_t>*>& group) {
+  const auto prompt_length = static_cast<int64_t>(prompt.size());
+  const int64_t start = pack.num_rows();
+  const bool single = group.size() == 1;
+
+  int64_t trunk = -1;
+  if (single) {
+    std::vector<int32_t> sequence(prompt);
+    const auto& response = *group[0];
+    sequence.insert(sequence.end(), response.begin(), response.end() - (response.empty() ? 0 : 1));
+    trunk = pack.add_trunk(sequence.data(), static_cast<int64_t>(sequence.size()));
+  } else {
+    trunk = pack.add_trunk(prompt.data(), prompt_length);
+  }
+
+  const auto head_row = static_cast<int64_t>(pack.head_rows.size());
+  bool asked = false;
+  for (const auto* response : group) {
+    const auto length = static_cast<int64_t>(response->size());
+    responses.push_back({static_cast<int64_t>(targets.size()), 0, length});
+    if (length == 0) continue;
+    targets.push_back({head_row, response->front()});
+    asked = true;
+  }
+  if (asked) pack.head_rows.push_back(start + prompt_length - 1);
+
+  size_t index = responses.size() - group.size();
+  for (const auto* response : group) {
+    ResponseTargets& mine = responses[index++];
+    mine.rest = static_cast<int64_t>(targets.size());
+    const int64_t rows = response_rows(response->size());
+    if (rows == 0) continue;
+    if (!single) pack.add_leaf(trunk, response->data(), rows);
+    const int64_t first_row = single ? start + prompt_length : pack.num_rows() - rows;
+    for (int64_t i = 0; i < rows; ++i) {
+      targets.push_back({static_cast<int64_t>(pack.head_rows.size()), (*response)[static_cast<size_t>(i) + 1]});
+      pack.head_rows.push_back(first_row + i);
+    }
+  }
+}
+
+}  // namespace cream

@@ -1,0 +1,146 @@
+// The training state as a safetensors file: master weights, moments, and as metadata everything that must agree for
+// a continued run to compute the same bits.
+#include <ATen/Functions.h>
+#include <ATen/core/grad_mode.h>
+#include <c10/util/Exception.h>
+
+#include <charconv>
+#include <cstring>
+#include <map>
+
+#include "model/safetensors.h"
+#include "train/trainer.h"
+#include "train/trainer_state.h"
+
+namespace cream {
+
+namespace {
+
+constexpr const char* kFormat = "cream-lm training state 1";
+
+// Shortest text that reads back to the same float64.
+std::string text(double value) {
+  char buffer[32];
+  return {buffer, std::to_chars(buffer, buffer + sizeof(buffer), value).ptr};
+}
+std::string text(int64_t value) { return std::to_string(value); }
+std::string text(bool value) { return value ? "true" : "false"; }
+
+std::string text(const std::vector<int64_t>& values) {
+  std::string joined;
+  for (const int64_t value : values) {
+    if (!joined.empty()) joined += ',';
+    joined += std::to_string(value);
+  }
+  return joined;
+}
+
+const char* text(RopeScaling scaling) {
+  switch (scaling) {
+    case RopeScaling::kNone: return "none";
+    case RopeScaling::kLinear: return "linear";
+    case RopeScaling::kLlama3: return "llama3";
+  }
+  return "";
+}
+
+// What must be the same in the file and in the trainer, by the names that a user knows.
+std::map<std::string, std::string> identity(const Model& model, const AdamWOptions& options) {
+  const ModelConfig& config = model.weights.config;
+  return {{"format", kFormat},
+          {"dtype", model.dtype == at::kFloat ? "float32" : "bfloat16"},
+          {"vocabSize", text(config.vocab_size)},
+          {"hiddenSize", text(config.hidden_size)},
+          {"intermediateSize", text(config.intermediate_size)},
+          {"numLayers", text(config.num_layers)},
+          {"numHeads", text(config.num_heads)},
+          {"numKvHeads", text(config.num_kv_heads)},
+          {"headDim", text(config.head_dim)},
+          {"rmsNormEps", text(config.rms_norm_eps)},
+          {"ropeTheta", text(config.rope_theta)},
+          {"ropeScaling", text(config.rope_scaling)},
+          {"ropeFactor", text(config.rope_factor)},
+          {"ropeLowFreqFactor", text(config.rope_low_freq_factor)},
+          {"ropeHighFreqFactor", text(config.rope_high_freq_factor)},
+          {"ropeOriginalMaxPositionEmbeddings", text(config.rope_original_max_position_embeddings)},
+          {"qkvBias", text(config.qkv_bias)},
+          {"oBias", text(config.o_bias)},
+          {"mlpBias", text(config.mlp_bias)},
+          {"qkNorm", text(config.qk_norm)},
+          {"tieWordEmbeddings", text(config.tie_word_embeddings)},
+          {"slidingWindow", text(config.sliding_window)},
+          {"beta1", text(options.beta1)},
+          {"beta2", text(options.beta2)},
+          {"epsilon", text(options.epsilon)},
+          {"weightDecay", text(options.weight_decay)},
+          {"maxGradNorm", text(options.max_grad_norm)}};
+}
+
+int64_t parse_step(const std::string& path, const std::map<std::string, std::string>& metadata) {
+  const auto found = metadata.find("step");
+  int64_t step = -1;
+  if (found != metadata.end()) {
+    const std::string& value = found->second;
+    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), step);
+    if (error != std::errc() || end != value.data() + value.size()) step = -1;
+  }
+  if (step < 0) throw safetensors::Error(path + ": the training state has no valid step count");
+  return step;
+}
+
+const char* tensor_data(const safetensors::File& file, const char* name, int64_t size) {
+  const auto& tensors = file.header().tensors;
+  const auto found = tensors.find(name);
+  if (found == tensors.end()) throw safetensors::Error(file.path() + ": the training state has no tensor " + name);
+  const auto& entry = found->second;
+  if (entry.dtype != safetensors::Dtype::kF32 || entry.shape != std::vector<int64_t>{size}) {
+    throw safetensors::Error(file.path() + ": tensor " + name + " of the training state must be F32 [" +
+                             std::to_string(size) + "], got " + std::string(safetensors::name_of(entry.dtype)) + " [" +
+                             text(entry.shape) + "]");
+  }
+  return file.data(entry);
+}
+
+}  // namespace
+
+void Trainer::save_state(const std::string& path) const {
+  const State& state = *state_;
+  auto metadata = identity(*state.model, state.options);
+  metadata["step"] = text(state.step);
+  const std::vector<int64_t> shape{state.master.numel()};
+  safetensors::write(path,
+                     {{"master", safetensors::Dtype::kF32, shape, state.master.const_data_ptr()},
+                      {"exp_avg", safetensors::Dtype::kF32, shape, state.m.const_data_ptr()},
+                      {"exp_avg_sq", safetensors::Dtype::kF32, shape, state.v.const_data_ptr()}},
+                     metadata);
+}
+
+void Trainer::load_state(const std::string& path) {
+  const at::NoGradGuard no_grad;
+  State& state = *state_;
+  const safetensors::File file(path);
+  const auto& metadata = file.header().metadata;
+  for (const auto& [key, expected] : identity(*state.model, state.options)) {
+    const auto found = metadata.find(key);
+    const std::string actual = found == metadata.end() ? "nothing" : found->second;
+    if (actual == expected) continue;
+    if (key == "format") throw safetensors::Error(path + ": this is not a training state (format " + actual + ")");
+    TORCH_CHECK_VALUE(false, path, ": the training state was saved with ", key, " ", actual, ", but this trainer has ",
+                      expected);
+  }
+
+  const int64_t size = state.master.numel();
+  const auto bytes = static_cast<size_t>(size) * sizeof(float);
+  const int64_t step = parse_step(path, metadata);
+  const char* master = tensor_data(file, "master", size);
+  const char* m = tensor_data(file, "exp_avg", size);
+  const char* v = tensor_data(file, "exp_avg_sq", size);
+  std::memcpy(state.master.data_ptr(), master, bytes);
+  std::memcpy(state.m.data_ptr(), m, bytes);
+  std::memcpy(state.v.data_ptr(), v, bytes);
+  state.step = step;
+  // The working weights are always the master rounded to nearest even, which copy_ does.
+  if (state.model->dtype != at::kFloat) state.model->weights.flat.copy_(state.master);
+}
+
+}  // namespace cream

@@ -1,0 +1,275 @@
+#include "train/trainer.h"
+
+#include <ATen/Functions.h>
+#include <ATen/core/grad_mode.h>
+#include <c10/util/Exception.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "model/response_pack.h"
+#include "model/transformer.h"
+#include "ops/adamw.h"
+#include "ops/token_logprobs.h"
+#include "train/batching.h"
+#include "train/trainer_state.h"
+
+namespace cream {
+
+namespace {
+
+void check_options(const AdamWOptions& options) {
+  const auto is_rate = [](double beta) { return beta >= 0 && beta < 1; };
+  TORCH_CHECK_VALUE(is_rate(options.beta1), "trainer: beta1 must be in [0, 1), got ", options.beta1);
+  TORCH_CHECK_VALUE(is_rate(options.beta2), "trainer: beta2 must be in [0, 1), got ", options.beta2);
+  TORCH_CHECK_VALUE(options.epsilon > 0 && std::isfinite(options.epsilon), "trainer: epsilon must be > 0, got ",
+                    options.epsilon);
+  TORCH_CHECK_VALUE(options.weight_decay >= 0 && std::isfinite(options.weight_decay),
+                    "trainer: weightDecay must be >= 0, got ", options.weight_decay);
+  TORCH_CHECK_VALUE(options.max_grad_norm >= 0, "trainer: maxGradNorm must be >= 0 (0 = no clipping), got ",
+                    options.max_grad_norm);
+}
+
+void check_step(size_t batch, int64_t max_tokens_per_batch) {
+  TORCH_CHECK_VALUE(batch > 0, "step: the batch must have at least one example, got none");
+  TORCH_CHECK_VALUE(max_tokens_per_batch >= 1, "step: maxTokensPerBatch must be >= 1, got ", max_tokens_per_batch);
+}
+
+void check_learning_rate(double learning_rate) {
+  TORCH_CHECK_VALUE(learning_rate >= 0 && std::isfinite(learning_rate), "step: learningRate must be >= 0, got ",
+                    learning_rate);
+}
+
+void check(const ModelConfig& config, const std::vector<SftExample>& batch) {
+  for (size_t i = 0; i < batch.size(); ++i) {
+    const auto index = static_cast<int64_t>(i);
+    check_prompt(config, batch[i].prompt_ids, "sftStep: example", index);
+    TORCH_CHECK_VALUE(!batch[i].response_ids.empty(), "sftStep: example ", i, ": the response has no tokens");
+    check_response(config, batch[i].prompt_ids, batch[i].response_ids, "sftStep: example", index);
+  }
+}
+
+void check(const ModelConfig& config, const std::vector<PairExample>& batch) {
+  for (size_t i = 0; i < batch.size(); ++i) {
+    const PairExample& pair = batch[i];
+    check_prompt(config, pair.prompt_ids, "preferenceStep: pair", static_cast<int64_t>(i));
+    for (const auto* response : {&pair.chosen_ids, &pair.rejected_ids}) {
+      TORCH_CHECK_VALUE(!response->empty(), "preferenceStep: pair ", i, ": the ",
+                        response == &pair.chosen_ids ? "chosen" : "rejected", " response has no tokens");
+      check_response(config, pair.prompt_ids, *response, "preferenceStep: pair", static_cast<int64_t>(i));
+    }
+    TORCH_CHECK_VALUE(pair.consistency >= 0 && pair.consistency <= 1, "preferenceStep: pair ", i,
+                      ": consistency must be in [0, 1], got ", pair.consistency);
+    TORCH_CHECK_VALUE(std::isfinite(pair.reference_chosen) && std::isfinite(pair.reference_rejected),
+                      "preferenceStep: pair ", i, ": reference log-probs must be finite, got ", pair.reference_chosen,
+                      " and ", pair.reference_rejected);
+  }
+}
+
+void check(const PreferenceOptions& options) {
+  TORCH_CHECK_VALUE(options.beta > 0 && std::isfinite(options.beta), "preferenceStep: beta must be > 0, got ",
+                    options.beta);
+  TORCH_CHECK_VALUE(options.sft_coefficient >= 0 && std::isfinite(options.sft_coefficient),
+                    "preferenceStep: sftCoefficient must be >= 0, got ", options.sft_coefficient);
+}
+
+double sequence_logprob(const ResponseTargets& response, const std::vector<float>& logprobs) {
+  double sum = 0;
+  for (int64_t t = 0; t < response.length; ++t) sum += logprobs[static_cast<size_t>(response.at(t))];
+  return sum;
+}
+
+void fill_weights(const ResponseTargets& response, double weight, std::vector<float>& weights) {
+  for (int64_t t = 0; t < response.length; ++t) {
+    weights[static_cast<size_t>(response.at(t))] = static_cast<float>(weight);
+  }
+}
+
+// Computes a batch's loss and accumulates its gradient, micro-batch by micro-batch. `pack(i, packed)` appends
+// example i; `weigh(i, response, logprobs, weights)` returns the example's part of the loss and sets the derivative by
+// each of its log-probs. Stops early when the loss is not finite.
+template <typename PackExample, typename Weigh>
+void accumulate(const Weights& weights, Weights& grads, const std::vector<MicroBatch>& parts,
+                const CancelFlag& cancelled, StepMetrics& metrics, const PackExample& pack, const Weigh& weigh) {
+  for (const MicroBatch& part : parts) {
+    if (cancelled && cancelled->load()) throw Cancelled();
+    ResponsePack packed;
+    for (size_t i = part.begin; i < part.end; ++i) pack(i, packed);
+
+    Activations saved;
+    const auto hidden_SC = forward(weights, packed.pack, &saved);
+    const auto scored = token_logprobs(hidden_SC, weights.head, packed.targets);
+
+    std::vector<float> token_weights(packed.targets.size());
+    const size_t responses_each = packed.responses.size() / (part.end - part.begin);
+    for (size_t i = part.begin; i < part.end; ++i) {
+      const ResponseTargets* responses = &packed.responses[(i - part.begin) * responses_each];
+      metrics.loss += weigh(i, responses, scored.logprobs, token_weights);
+    }
+    metrics.tokens += packed.pack.num_rows();
+    metrics.target_tokens += static_cast<int64_t>(packed.targets.size());
+    metrics.micro_batches += 1;
+    if (!std::isfinite(metrics.loss)) return;
+
+    const auto d_hidden_SC = token_logprobs_backward(hidden_SC, weights.head, packed.targets, token_weights,
+                                                     scored.lse, grads.head);
+    backward(weights, packed.pack, saved, d_hidden_SC, grads);
+  }
+}
+
+StepMetrics sft_pass(const Weights& weights, Weights& grads, const std::vector<SftExample>& batch,
+                     int64_t max_tokens_per_batch, const CancelFlag& cancelled) {
+  check_step(batch.size(), max_tokens_per_batch);
+  check(weights.config, batch);
+  std::vector<int64_t> rows;
+  size_t num_tokens = 0;
+  for (const auto& example : batch) {
+    rows.push_back(static_cast<int64_t>(example.prompt_ids.size()) + response_rows(example.response_ids.size()));
+    num_tokens += example.response_ids.size();
+  }
+  const double scale = -1.0 / static_cast<double>(num_tokens);
+
+  StepMetrics metrics;
+  accumulate(
+      weights, grads, split_batch(rows, max_tokens_per_batch), cancelled, metrics,
+      [&](size_t i, ResponsePack& packed) { packed.add(batch[i].prompt_ids, {&batch[i].response_ids}); },
+      [&](size_t, const ResponseTargets* response, const auto& logprobs, auto& token_weights) {
+        fill_weights(*response, scale, token_weights);
+        return scale * sequence_logprob(*response, logprobs);
+      });
+  return metrics;
+}
+
+StepMetrics preference_pass(const Weights& weights, Weights& grads, const std::vector<PairExample>& batch,
+                            const PreferenceOptions& options, int64_t max_tokens_per_batch,
+                            const CancelFlag& cancelled) {
+  check_step(batch.size(), max_tokens_per_batch);
+  check(options);
+  check(weights.config, batch);
+  std::vector<int64_t> rows;
+  for (const auto& pair : batch) {
+    rows.push_back(static_cast<int64_t>(pair.prompt_ids.size()) + response_rows(pair.chosen_ids.size()) +
+                   response_rows(pair.rejected_ids.size()));
+  }
+  const double share = 1.0 / static_cast<double>(batch.size());
+
+  StepMetrics metrics;
+  accumulate(
+      weights, grads, split_batch(rows, max_tokens_per_batch), cancelled, metrics,
+      [&](size_t i, ResponsePack& packed) {
+        packed.add(batch[i].prompt_ids, {&batch[i].chosen_ids, &batch[i].rejected_ids});
+      },
+      [&](size_t i, const ResponseTargets* responses, const auto& logprobs, auto& token_weights) {
+        const PairExample& pair = batch[i];
+        const PairLogprobs sums{.chosen = sequence_logprob(responses[0], logprobs),
+                                .rejected = sequence_logprob(responses[1], logprobs),
+                                .reference_chosen = pair.reference_chosen,
+                                .reference_rejected = pair.reference_rejected,
+                                .chosen_tokens = responses[0].length,
+                                .rejected_tokens = responses[1].length};
+        const PairLoss loss = preference_loss(sums, pair.consistency, options);
+        fill_weights(responses[0], share * loss.d_chosen, token_weights);
+        fill_weights(responses[1], share * loss.d_rejected, token_weights);
+        metrics.logps_chosen += share * sums.chosen;
+        metrics.logps_rejected += share * sums.rejected;
+        metrics.rewards_chosen += share * loss.chosen_reward;
+        metrics.rewards_rejected += share * loss.rejected_reward;
+        metrics.rewards_margins += share * (loss.chosen_reward - loss.rejected_reward);
+        metrics.rewards_accuracies += share * (loss.chosen_reward > loss.rejected_reward ? 1 : 0);
+        return share * loss.loss;
+      });
+  return metrics;
+}
+
+std::vector<NamedTensor> cloned(const Weights& grads) {
+  auto tensors = hugging_face_tensors(grads);
+  for (auto& tensor : tensors) tensor.view = tensor.view.clone();
+  return tensors;
+}
+
+}  // namespace
+
+Trainer::Trainer(std::shared_ptr<Model> model, const AdamWOptions& options) : state_(std::make_unique<State>()) {
+  check_options(options);
+  TORCH_CHECK_VALUE(!model->in_training, "trainer: the model is in training already; dispose of its trainer first");
+  const at::NoGradGuard no_grad;
+  const at::Tensor& flat = model->weights.flat;
+  state_->options = options;
+  state_->grads = make_weights(model->weights.config, at::kFloat, model->device);
+  state_->master = model->dtype == at::kFloat ? flat : flat.to(at::kFloat);
+  state_->m = at::zeros_like(state_->grads.flat);
+  state_->v = at::zeros_like(state_->grads.flat);
+  state_->model = std::move(model);
+  state_->model->in_training = true;
+}
+
+Trainer::~Trainer() {
+  if (state_ && state_->model) state_->model->in_training = false;
+}
+
+void Trainer::State::begin_pass() {
+  if (!grads_are_zero) grads.flat.zero_();
+  grads_are_zero = false;
+}
+
+void Trainer::State::apply(double learning_rate, StepMetrics& metrics) {
+  const double norm = std::isfinite(metrics.loss) ? std::sqrt(squared_norm(grads.flat)) : metrics.loss;
+  metrics.grad_norm = norm;
+  if (!std::isfinite(norm)) return;
+
+  const Weights& weights = model->weights;
+  step += 1;
+  const int64_t moved = adamw_(
+      weights.flat, master, grads.flat, m, v,
+      {.learning_rate = learning_rate,
+       .beta1 = options.beta1,
+       .beta2 = options.beta2,
+       .epsilon = options.epsilon,
+       .weight_decay = options.weight_decay,
+       .gradient_scale = options.max_grad_norm > 0 ? std::min(1.0, options.max_grad_norm / (norm + 1e-6)) : 1.0,
+       .step = step,
+       .decay_size = weights.decay_size});
+  grads_are_zero = true;
+  metrics.weights_moved = static_cast<double>(moved) / static_cast<double>(weights.num_parameters);
+  metrics.applied = true;
+}
+
+StepMetrics Trainer::sft_step(const std::vector<SftExample>& batch, double learning_rate,
+                              int64_t max_tokens_per_batch, const CancelFlag& cancelled) {
+  const at::NoGradGuard no_grad;
+  check_learning_rate(learning_rate);
+  state_->begin_pass();
+  auto metrics = sft_pass(state_->model->weights, state_->grads, batch, max_tokens_per_batch, cancelled);
+  state_->apply(learning_rate, metrics);
+  return metrics;
+}
+
+StepMetrics Trainer::preference_step(const std::vector<PairExample>& batch, const PreferenceOptions& options,
+                                     double learning_rate, int64_t max_tokens_per_batch,
+                                     const CancelFlag& cancelled) {
+  const at::NoGradGuard no_grad;
+  check_learning_rate(learning_rate);
+  state_->begin_pass();
+  auto metrics =
+      preference_pass(state_->model->weights, state_->grads, batch, options, max_tokens_per_batch, cancelled);
+  state_->apply(learning_rate, metrics);
+  return metrics;
+}
+
+std::vector<NamedTensor> Trainer::sft_gradients(const std::vector<SftExample>& batch, int64_t max_tokens_per_batch) {
+  const at::NoGradGuard no_grad;
+  state_->begin_pass();
+  sft_pass(state_->model->weights, state_->grads, batch, max_tokens_per_batch, nullptr);
+  return cloned(state_->grads);
+}
+
+std::vector<NamedTensor> Trainer::preference_gradients(const std::vector<PairExample>& batch,
+                                                       const PreferenceOptions& options,
+                                                       int64_t max_tokens_per_batch) {
+  const at::NoGradGuard no_grad;
+  state_->begin_pass();
+  preference_pass(state_->model->weights, state_->grads, batch, options, max_tokens_per_batch, nullptr);
+  return cloned(state_->grads);
+}
+
+}  // namespace cream
