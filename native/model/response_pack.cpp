@@ -18,7 +18,8 @@ void check_ids(const ModelConfig& config, const std::vector<int32_t>& ids, const
 
 void check_prompt(const ModelConfig& config, const std::vector<int32_t>& prompt, const char* where,
                   int64_t index) {
-  TORCH_CHECK_VALUE(!prompt.empty(), where, " ", index, ": the prompt must have at least one token, got none");
+  TORCH_CHECK_VALUE(!prompt.empty(), where, " ", index,
+                    ": the prompt must have at least one token, got none");
   check_ids(config, prompt, where, index, "prompt");
 }
 
@@ -26,12 +27,13 @@ void check_response(const ModelConfig& config, const std::vector<int32_t>& promp
                     const std::vector<int32_t>& response, const char* where, int64_t index) {
   check_ids(config, response, where, index, "response");
   const auto length = static_cast<int64_t>(prompt.size() + response.size());
-  TORCH_CHECK_VALUE(length <= config.max_position_embeddings, where, " ", index, ": prompt and response have ",
-                    length, " tokens, but the model has ", config.max_position_embeddings,
-                    " positions; shorten or drop it");
+  TORCH_CHECK_VALUE(length <= config.max_position_embeddings, where, " ", index,
+                    ": prompt and response have ", length, " tokens, but the model has ",
+                    config.max_position_embeddings, " positions; shorten or drop it");
 }
 
-void ResponsePack::add(const std::vector<int32_t>& prompt, const std::vector<const std::vector<int32_t>*>& group) {
+void ResponsePack::add(const std::vector<int32_t>& prompt,
+                       const std::vector<const std::vector<int32_t>*>& group) {
   const auto prompt_length = static_cast<int64_t>(prompt.size());
   const int64_t start = pack.num_rows();
   const bool single = group.size() == 1;
@@ -66,7 +68,8 @@ void ResponsePack::add(const std::vector<int32_t>& prompt, const std::vector<con
     if (!single) pack.add_leaf(trunk, response->data(), rows);
     const int64_t first_row = single ? start + prompt_length : pack.num_rows() - rows;
     for (int64_t i = 0; i < rows; ++i) {
-      targets.push_back({static_cast<int64_t>(pack.head_rows.size()), (*response)[static_cast<size_t>(i) + 1]});
+      targets.push_back(
+          {static_cast<int64_t>(pack.head_rows.size()), (*response)[static_cast<size_t>(i) + 1]});
       pack.head_rows.push_back(first_row + i);
     }
   }

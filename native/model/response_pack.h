@@ -1,6 +1,6 @@
-// Prompts with their responses as one pack, and where the log-prob of every response token comes from. The last
-// token of a response needs no row; the first token of each response is predicted by the prompt's last row,
-// which is there once for all responses of a prompt. A prompt with a single response is one trunk.
+// Prompts with their responses as one pack, and where the log-prob of every response token comes from. The
+// last token of a response needs no row; the first token of each response is predicted by the prompt's last
+// row, which is there once for all responses of a prompt. A prompt with a single response is one trunk.
 #pragma once
 
 #include <cstdint>
@@ -34,7 +34,8 @@ inline int64_t response_rows(size_t length) { return length == 0 ? 0 : static_ca
 
 // Refuses an empty prompt, ids outside of the vocabulary and sequences longer than the model's positions;
 // `where` begins the message.
-void check_prompt(const ModelConfig& config, const std::vector<int32_t>& prompt, const char* where, int64_t index);
+void check_prompt(const ModelConfig& config, const std::vector<int32_t>& prompt, const char* where,
+                  int64_t index);
 void check_response(const ModelConfig& config, const std::vector<int32_t>& prompt,
                     const std::vector<int32_t>& response, const char* where, int64_t index);
 

@@ -58,7 +58,8 @@ std::vector<std::vector<Part>> plan(const std::vector<ScoreGroup>& groups, int64
 
 ScoreResult score(const Model& model, const std::vector<ScoreGroup>& groups, int64_t max_tokens_per_batch,
                   const CancelFlag& cancelled) {
-  TORCH_CHECK_VALUE(max_tokens_per_batch >= 0, "score: maxTokensPerBatch must be >= 0, got ", max_tokens_per_batch);
+  TORCH_CHECK_VALUE(max_tokens_per_batch >= 0, "score: maxTokensPerBatch must be >= 0, got ",
+                    max_tokens_per_batch);
   const c10::InferenceMode no_grad;
   const ModelConfig& config = model.weights.config;
 

@@ -53,7 +53,8 @@ int64_t update_range(T* weights, float* master, float* gradient, float* m, float
     const float mean = f.beta1 * m[i] + f.one_minus_beta1 * g;
     const float square = f.beta2 * v[i] + f.one_minus_beta2 * (g * g);
     const float before = to_float(weights[i]);
-    const float exact = master[i] * keep - f.step_size * mean / (std::sqrt(square) * f.root_correction + f.epsilon);
+    const float exact =
+        master[i] * keep - f.step_size * mean / (std::sqrt(square) * f.root_correction + f.epsilon);
     const T after = from_float<T>(exact);
     m[i] = mean;
     v[i] = square;
@@ -79,8 +80,8 @@ double squared_norm(const at::Tensor& gradient) {
   return std::accumulate(sums.begin(), sums.end(), 0.0);
 }
 
-int64_t adamw_(const at::Tensor& weights, const at::Tensor& master, const at::Tensor& gradient, const at::Tensor& m,
-               const at::Tensor& v, const AdamWUpdate& update) {
+int64_t adamw_(const at::Tensor& weights, const at::Tensor& master, const at::Tensor& gradient,
+               const at::Tensor& m, const at::Tensor& v, const AdamWUpdate& update) {
   const int64_t size = weights.numel();
   for (const auto& tensor : {master, gradient, m, v}) {
     TORCH_CHECK_VALUE(tensor.scalar_type() == at::kFloat && tensor.numel() == size && tensor.is_contiguous(),

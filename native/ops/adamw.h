@@ -1,5 +1,5 @@
-// AdamW over flat buffers: one pass for the norm of the gradient, one for the update. Both run in fixed blocks, so the
-// result does not depend on the number of threads.
+// AdamW over flat buffers: one pass for the norm of the gradient, one for the update. Both run in fixed
+// blocks, so the result does not depend on the number of threads.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -21,9 +21,10 @@ double squared_norm(const at::Tensor& gradient);
 // The update of torch.optim.AdamW (decoupled decay), in float32:
 //   w *= 1 - lr decay;  m, v = moving averages of g and g^2;  w -= lr m^ / (sqrt(v^) + epsilon)
 //   gradient, m, v, master  [n] float32; the gradient is zero afterwards
-//   weights  [n] the working weights: `master` itself, or bfloat16 that receive master rounded to nearest even
+//   weights  [n] the working weights: `master` itself, or bfloat16 that receive master rounded to nearest
+//   even
 // Returns how many working weights changed.
-int64_t adamw_(const at::Tensor& weights, const at::Tensor& master, const at::Tensor& gradient, const at::Tensor& m,
-               const at::Tensor& v, const AdamWUpdate& update);
+int64_t adamw_(const at::Tensor& weights, const at::Tensor& master, const at::Tensor& gradient,
+               const at::Tensor& m, const at::Tensor& v, const AdamWUpdate& update);
 
 }  // namespace cream

@@ -29,8 +29,9 @@ void check(const at::Tensor& hidden, const at::Tensor& head, const std::vector<T
   TORCH_CHECK_VALUE(chunk_rows >= 1, "token_logprobs: chunk_rows must be >= 1, got ", chunk_rows);
   int64_t previous = 0;
   for (size_t i = 0; i < targets.size(); ++i) {
-    TORCH_CHECK_VALUE(targets[i].row >= previous && targets[i].row < hidden.size(0), "token_logprobs: target ", i,
-                      " must have a row in [", previous, ", ", hidden.size(0), "), got ", targets[i].row);
+    TORCH_CHECK_VALUE(targets[i].row >= previous && targets[i].row < hidden.size(0),
+                      "token_logprobs: target ", i, " must have a row in [", previous, ", ", hidden.size(0),
+                      "), got ", targets[i].row);
     TORCH_CHECK_VALUE(targets[i].token >= 0 && targets[i].token < head.size(0), "token_logprobs: target ", i,
                       " must be a token in [0, ", head.size(0), "), got ", targets[i].token);
     previous = targets[i].row;
@@ -89,8 +90,8 @@ void for_chunks(const at::Tensor& hidden, const at::Tensor& head, int64_t chunk_
 
 }  // namespace
 
-TokenLogprobs token_logprobs(const at::Tensor& hidden, const at::Tensor& head, const std::vector<Target>& targets,
-                             int64_t chunk_rows) {
+TokenLogprobs token_logprobs(const at::Tensor& hidden, const at::Tensor& head,
+                             const std::vector<Target>& targets, int64_t chunk_rows) {
   check(hidden, head, targets, chunk_rows);
   if (tiled_head_supports(hidden, head)) return token_logprobs_tiled(hidden, head, targets, chunk_rows);
 
@@ -121,8 +122,8 @@ at::Tensor token_logprobs_backward(const at::Tensor& hidden, const at::Tensor& h
                                    const std::vector<Target>& targets, const std::vector<float>& weights,
                                    const std::vector<float>& lse, at::Tensor d_head, int64_t chunk_rows) {
   check(hidden, head, targets, chunk_rows);
-  TORCH_CHECK_VALUE(weights.size() == targets.size(), "token_logprobs_backward: there must be ", targets.size(),
-                    " weights, one per target, got ", weights.size());
+  TORCH_CHECK_VALUE(weights.size() == targets.size(), "token_logprobs_backward: there must be ",
+                    targets.size(), " weights, one per target, got ", weights.size());
   TORCH_CHECK_VALUE(static_cast<int64_t>(lse.size()) == hidden.size(0),
                     "token_logprobs_backward: lse must have one value per row (", hidden.size(0), "), got ",
                     lse.size());
@@ -170,7 +171,11 @@ at::Tensor token_logprobs_reference(const at::Tensor& hidden, const at::Tensor& 
   }
   const auto logits = at::mm(hidden.to(at::kDouble), head.to(at::kDouble).t());
   const auto index = at::tensor(rows, at::kLong), column = at::tensor(tokens, at::kLong);
-  return at::log_softmax(logits, -1).index_select(0, index).gather(1, column.unsqueeze(1)).squeeze(1).to(at::kFloat);
+  return at::log_softmax(logits, -1)
+      .index_select(0, index)
+      .gather(1, column.unsqueeze(1))
+      .squeeze(1)
+      .to(at::kFloat);
 }
 
 }  // namespace cream

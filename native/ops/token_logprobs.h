@@ -22,14 +22,15 @@ struct TokenLogprobs {
 };
 
 //   hidden [S, C], head [V, C], one dtype; targets sorted by row. Softmax and log in float32.
-TokenLogprobs token_logprobs(const at::Tensor& hidden, const at::Tensor& head, const std::vector<Target>& targets,
-                             int64_t chunk_rows = 512);
+TokenLogprobs token_logprobs(const at::Tensor& hidden, const at::Tensor& head,
+                             const std::vector<Target>& targets, int64_t chunk_rows = 512);
 
 // Gradient of sum_i weight_i * logprob_i: returns d_hidden [S, C] (hidden's dtype) and adds to d_head [V, C]
 // (float32). `lse` comes from the forward.
 at::Tensor token_logprobs_backward(const at::Tensor& hidden, const at::Tensor& head,
                                    const std::vector<Target>& targets, const std::vector<float>& weights,
-                                   const std::vector<float>& lse, at::Tensor d_head, int64_t chunk_rows = 512);
+                                   const std::vector<float>& lse, at::Tensor d_head,
+                                   int64_t chunk_rows = 512);
 
 // Plain definition: log_softmax of all logits, then gather. [num targets] float32
 at::Tensor token_logprobs_reference(const at::Tensor& hidden, const at::Tensor& head,

@@ -17,8 +17,9 @@ namespace {
 using c10::BFloat16;
 namespace blas = at::native::cpublas;
 
-// Tiles hold logits transposed, [vocabulary, rows]: the head's rows are the left operand as they lie in memory, the
-// softmax runs down the columns in full vectors, and the tile is the left operand of the head's gradient.
+// Tiles hold logits transposed, [vocabulary, rows]: the head's rows are the left operand as they lie in
+// memory, the softmax runs down the columns in full vectors, and the tile is the left operand of the head's
+// gradient.
 constexpr int64_t kForwardTile = 64;    // tokens; with 512 rows 128 KiB of logits
 constexpr int64_t kBackwardTile = 256;  // tokens; long enough sums for the gradient by the hidden states
 constexpr int64_t kRowAlignment = 64;   // few distinct shapes: the micro-kernels are generated for each
@@ -35,7 +36,8 @@ void pack_transposed(const BFloat16* hidden, int64_t rows, int64_t width, int64_
   at::parallel_for(0, width / 2, kBlock, [&](int64_t begin, int64_t end) {
     for (int64_t r0 = 0; r0 < padded; r0 += kBlock) {
       for (int64_t k = begin; k < end; ++k) {
-        for (int64_t r = r0; r < r0 + kBlock; ++r) to[k * padded + r] = r < rows ? pairs[r * (width / 2) + k] : 0;
+        for (int64_t r = r0; r < r0 + kBlock; ++r)
+          to[k * padded + r] = r < rows ? pairs[r * (width / 2) + k] : 0;
       }
     }
   });
@@ -60,7 +62,8 @@ void pack_rows(const BFloat16* rows, int64_t count, int64_t width, int64_t padde
     if (r >= count) {
       std::fill_n(to + r / 2 * width, width, 0);
     } else {
-      interleave(rows + r * width, r + 1 < count ? rows + (r + 1) * width : nullptr, width, to + r / 2 * width);
+      interleave(rows + r * width, r + 1 < count ? rows + (r + 1) * width : nullptr, width,
+                 to + r / 2 * width);
     }
   }
 }
@@ -79,8 +82,8 @@ std::vector<size_t> by_token(const std::vector<Target>& targets, int64_t begin, 
 
 // Calls body(i) for the targets whose token lies in [begin, end).
 template <typename Body>
-void for_tokens(const std::vector<Target>& targets, const std::vector<size_t>& order, int64_t begin, int64_t end,
-                const Body& body) {
+void for_tokens(const std::vector<Target>& targets, const std::vector<size_t>& order, int64_t begin,
+                int64_t end, const Body& body) {
   auto at = std::lower_bound(order.begin(), order.end(), begin,
                              [&](size_t i, int64_t token) { return targets[i].token < token; });
   for (; at != order.end() && targets[*at].token < end; ++at) body(*at);
@@ -158,8 +161,8 @@ int64_t part_size(int64_t vocab, int64_t tile) {
 
 bool tiled_head_supports(const at::Tensor& hidden, const at::Tensor& head) {
   static const bool available = blas::could_pack(at::kBFloat16);
-  return available && head.scalar_type() == at::kBFloat16 && head.device().is_cpu() && head.size(1) % 2 == 0 &&
-         head.is_contiguous() && hidden.is_contiguous();
+  return available && head.scalar_type() == at::kBFloat16 && head.device().is_cpu() &&
+         head.size(1) % 2 == 0 && head.is_contiguous() && hidden.is_contiguous();
 }
 
 TokenLogprobs token_logprobs_tiled(const at::Tensor& hidden, const at::Tensor& head,
@@ -182,15 +185,17 @@ TokenLogprobs token_logprobs_tiled(const at::Tensor& hidden, const at::Tensor& h
 
     std::vector<Statistics> statistics(static_cast<size_t>(parts), Statistics(padded));
     at::parallel_for(0, parts, 1, [&](int64_t from, int64_t to) {
-      std::vector<float> tile(static_cast<size_t>(kForwardTile * padded)), scratch(static_cast<size_t>(2 * padded));
+      std::vector<float> tile(static_cast<size_t>(kForwardTile * padded)),
+          scratch(static_cast<size_t>(2 * padded));
       for (int64_t p = from; p < to; ++p) {
         for (int64_t v = p * part; v < std::min(vocab, (p + 1) * part); v += kForwardTile) {
           const int64_t count = std::min(kForwardTile, vocab - v);
-          blas::brgemm(count, padded, width, width, padded, padded, false, head_data + v * width, packed.data(),
-                       tile.data());
+          blas::brgemm(count, padded, width, width, padded, padded, false, head_data + v * width,
+                       packed.data(), tile.data());
           statistics[static_cast<size_t>(p)].add(tile.data(), count, padded, scratch.data());
           for_tokens(targets, order, v, v + count, [&](size_t i) {
-            result.logprobs[i] = tile[static_cast<size_t>((targets[i].token - v) * padded + targets[i].row - begin)];
+            result.logprobs[i] =
+                tile[static_cast<size_t>((targets[i].token - v) * padded + targets[i].row - begin)];
           });
         }
       }
@@ -202,17 +207,20 @@ TokenLogprobs token_logprobs_tiled(const at::Tensor& hidden, const at::Tensor& h
       float top = -std::numeric_limits<float>::infinity();
       for (const auto& mine : statistics) top = std::max(top, mine.max[at]);
       double sum = 0;
-      for (const auto& mine : statistics) sum += static_cast<double>(mine.sum[at]) * std::exp(double(mine.max[at]) - top);
+      for (const auto& mine : statistics)
+        sum += static_cast<double>(mine.sum[at]) * std::exp(double(mine.max[at]) - top);
       result.lse[static_cast<size_t>(begin + r)] = top + static_cast<float>(std::log(sum));
     }
   }
-  for (size_t i = 0; i < targets.size(); ++i) result.logprobs[i] -= result.lse[static_cast<size_t>(targets[i].row)];
+  for (size_t i = 0; i < targets.size(); ++i)
+    result.logprobs[i] -= result.lse[static_cast<size_t>(targets[i].row)];
   return result;
 }
 
 at::Tensor token_logprobs_tiled_backward(const at::Tensor& hidden, const at::Tensor& head,
-                                         const std::vector<Target>& targets, const std::vector<float>& weights,
-                                         const std::vector<float>& lse, at::Tensor d_head, int64_t chunk_rows) {
+                                         const std::vector<Target>& targets,
+                                         const std::vector<float>& weights, const std::vector<float>& lse,
+                                         at::Tensor d_head, int64_t chunk_rows) {
   const int64_t num_rows = hidden.size(0), width = hidden.size(1), vocab = head.size(0);
   const auto* head_data = head.const_data_ptr<BFloat16>();
   auto* d_head_data = d_head.data_ptr<float>();
@@ -221,7 +229,8 @@ at::Tensor token_logprobs_tiled_backward(const at::Tensor& hidden, const at::Ten
   const int64_t most = align(std::min(chunk_rows, num_rows), kRowAlignment);
   const int64_t part = part_size(vocab, kBackwardTile);
   const int64_t parts = (vocab + part - 1) / part;
-  std::vector<BFloat16> packed(static_cast<size_t>(most * width)), packed_rows(static_cast<size_t>(most * width));
+  std::vector<BFloat16> packed(static_cast<size_t>(most * width)),
+      packed_rows(static_cast<size_t>(most * width));
   const auto sums = at::empty({parts, most, width}, at::kFloat);  // gradient by the hidden states, per part
   for (int64_t begin = 0; begin < num_rows; begin += chunk_rows) {
     const int64_t rows = std::min(chunk_rows, num_rows - begin);
@@ -244,17 +253,18 @@ at::Tensor token_logprobs_tiled_backward(const at::Tensor& hidden, const at::Ten
         for (int64_t v = p * part; v < std::min(vocab, (p + 1) * part); v += kBackwardTile) {
           const int64_t count = std::min(kBackwardTile, vocab - v);
           const int64_t even = align(count, 2);
-          blas::brgemm(count, padded, width, width, padded, padded, false, head_data + v * width, packed.data(),
-                       tile.data());
+          blas::brgemm(count, padded, width, width, padded, padded, false, head_data + v * width,
+                       packed.data(), tile.data());
           scale_softmax(tile.data(), count, padded, row_lse.data(), scale.data());
           for_tokens(targets, order, v, v + count, [&](size_t i) {
             tile[static_cast<size_t>((targets[i].token - v) * padded + targets[i].row - begin)] += weights[i];
           });
           round_tile(tile.data(), count, padded, even, transposed.data(), straight.data());
-          blas::brgemm(count, width, padded, padded, width, width, true, transposed.data(), packed_rows.data(),
-                       d_head_data + v * width);
+          blas::brgemm(count, width, padded, padded, width, width, true, transposed.data(),
+                       packed_rows.data(), d_head_data + v * width);
           pack_rows(head_data + v * width, count, width, even, packed_head.data());
-          blas::brgemm(padded, width, even, even, width, width, v > p * part, straight.data(), packed_head.data(), sum);
+          blas::brgemm(padded, width, even, even, width, width, v > p * part, straight.data(),
+                       packed_head.data(), sum);
         }
       }
       blas::brgemm_release();

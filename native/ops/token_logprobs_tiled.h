@@ -1,5 +1,6 @@
-// The head for bfloat16 on CPUs whose matrix units take bfloat16 and give float32 (oneDNN's micro-kernels): logits
-// exist only as float32 tiles in the cache. They are neither rounded to bfloat16 nor written to memory.
+// The head for bfloat16 on CPUs whose matrix units take bfloat16 and give float32 (oneDNN's micro-kernels):
+// logits exist only as float32 tiles in the cache. They are neither rounded to bfloat16 nor written to
+// memory.
 #pragma once
 
 #include "ops/token_logprobs.h"
@@ -12,7 +13,8 @@ bool tiled_head_supports(const at::Tensor& hidden, const at::Tensor& head);
 TokenLogprobs token_logprobs_tiled(const at::Tensor& hidden, const at::Tensor& head,
                                    const std::vector<Target>& targets, int64_t chunk_rows);
 at::Tensor token_logprobs_tiled_backward(const at::Tensor& hidden, const at::Tensor& head,
-                                         const std::vector<Target>& targets, const std::vector<float>& weights,
-                                         const std::vector<float>& lse, at::Tensor d_head, int64_t chunk_rows);
+                                         const std::vector<Target>& targets,
+                                         const std::vector<float>& weights, const std::vector<float>& lse,
+                                         at::Tensor d_head, int64_t chunk_rows);
 
 }  // namespace cream

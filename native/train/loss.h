@@ -27,7 +27,7 @@ struct PairLogprobs {
 //   ipo           C (z' - 1/(2 beta))^2 + (1 - C) (z' + 1/(2 beta))^2, z' from per-token averaged ratios
 struct PairLoss {
   double loss;
-  double d_chosen, d_rejected;  // derivatives by the policy's sequence log-probs
+  double d_chosen, d_rejected;            // derivatives by the policy's sequence log-probs
   double chosen_reward, rejected_reward;  // beta x log-prob ratio (rewards/chosen, rewards/rejected)
 };
 PairLoss preference_loss(const PairLogprobs& pair, double consistency, const PreferenceOptions& options);

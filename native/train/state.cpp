@@ -1,5 +1,5 @@
-// The training state as a safetensors file: master weights, moments, and as metadata everything that must agree for
-// a continued run to compute the same bits.
+// The training state as a safetensors file: master weights, moments, and as metadata everything that must
+// agree for a continued run to compute the same bits.
 #include <ATen/Functions.h>
 #include <ATen/core/grad_mode.h>
 #include <c10/util/Exception.h>
@@ -37,9 +37,12 @@ std::string text(const std::vector<int64_t>& values) {
 
 const char* text(RopeScaling scaling) {
   switch (scaling) {
-    case RopeScaling::kNone: return "none";
-    case RopeScaling::kLinear: return "linear";
-    case RopeScaling::kLlama3: return "llama3";
+    case RopeScaling::kNone:
+      return "none";
+    case RopeScaling::kLinear:
+      return "linear";
+    case RopeScaling::kLlama3:
+      return "llama3";
   }
   return "";
 }
@@ -91,12 +94,13 @@ int64_t parse_step(const std::string& path, const std::map<std::string, std::str
 const char* tensor_data(const safetensors::File& file, const char* name, int64_t size) {
   const auto& tensors = file.header().tensors;
   const auto found = tensors.find(name);
-  if (found == tensors.end()) throw safetensors::Error(file.path() + ": the training state has no tensor " + name);
+  if (found == tensors.end())
+    throw safetensors::Error(file.path() + ": the training state has no tensor " + name);
   const auto& entry = found->second;
   if (entry.dtype != safetensors::Dtype::kF32 || entry.shape != std::vector<int64_t>{size}) {
     throw safetensors::Error(file.path() + ": tensor " + name + " of the training state must be F32 [" +
-                             std::to_string(size) + "], got " + std::string(safetensors::name_of(entry.dtype)) + " [" +
-                             text(entry.shape) + "]");
+                             std::to_string(size) + "], got " +
+                             std::string(safetensors::name_of(entry.dtype)) + " [" + text(entry.shape) + "]");
   }
   return file.data(entry);
 }
@@ -124,9 +128,10 @@ void Trainer::load_state(const std::string& path) {
     const auto found = metadata.find(key);
     const std::string actual = found == metadata.end() ? "nothing" : found->second;
     if (actual == expected) continue;
-    if (key == "format") throw safetensors::Error(path + ": this is not a training state (format " + actual + ")");
-    TORCH_CHECK_VALUE(false, path, ": the training state was saved with ", key, " ", actual, ", but this trainer has ",
-                      expected);
+    if (key == "format")
+      throw safetensors::Error(path + ": this is not a training state (format " + actual + ")");
+    TORCH_CHECK_VALUE(false, path, ": the training state was saved with ", key, " ", actual,
+                      ", but this trainer has ", expected);
   }
 
   const int64_t size = state.master.numel();

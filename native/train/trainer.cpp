@@ -22,8 +22,8 @@ void check_options(const AdamWOptions& options) {
   const auto is_rate = [](double beta) { return beta >= 0 && beta < 1; };
   TORCH_CHECK_VALUE(is_rate(options.beta1), "trainer: beta1 must be in [0, 1), got ", options.beta1);
   TORCH_CHECK_VALUE(is_rate(options.beta2), "trainer: beta2 must be in [0, 1), got ", options.beta2);
-  TORCH_CHECK_VALUE(options.epsilon > 0 && std::isfinite(options.epsilon), "trainer: epsilon must be > 0, got ",
-                    options.epsilon);
+  TORCH_CHECK_VALUE(options.epsilon > 0 && std::isfinite(options.epsilon),
+                    "trainer: epsilon must be > 0, got ", options.epsilon);
   TORCH_CHECK_VALUE(options.weight_decay >= 0 && std::isfinite(options.weight_decay),
                     "trainer: weightDecay must be >= 0, got ", options.weight_decay);
   TORCH_CHECK_VALUE(options.max_grad_norm >= 0, "trainer: maxGradNorm must be >= 0 (0 = no clipping), got ",
@@ -32,12 +32,13 @@ void check_options(const AdamWOptions& options) {
 
 void check_step(size_t batch, int64_t max_tokens_per_batch) {
   TORCH_CHECK_VALUE(batch > 0, "step: the batch must have at least one example, got none");
-  TORCH_CHECK_VALUE(max_tokens_per_batch >= 1, "step: maxTokensPerBatch must be >= 1, got ", max_tokens_per_batch);
+  TORCH_CHECK_VALUE(max_tokens_per_batch >= 1, "step: maxTokensPerBatch must be >= 1, got ",
+                    max_tokens_per_batch);
 }
 
 void check_learning_rate(double learning_rate) {
-  TORCH_CHECK_VALUE(learning_rate >= 0 && std::isfinite(learning_rate), "step: learningRate must be >= 0, got ",
-                    learning_rate);
+  TORCH_CHECK_VALUE(learning_rate >= 0 && std::isfinite(learning_rate),
+                    "step: learningRate must be >= 0, got ", learning_rate);
 }
 
 void check(const ModelConfig& config, const std::vector<SftExample>& batch) {
@@ -61,8 +62,8 @@ void check(const ModelConfig& config, const std::vector<PairExample>& batch) {
     TORCH_CHECK_VALUE(pair.consistency >= 0 && pair.consistency <= 1, "preferenceStep: pair ", i,
                       ": consistency must be in [0, 1], got ", pair.consistency);
     TORCH_CHECK_VALUE(std::isfinite(pair.reference_chosen) && std::isfinite(pair.reference_rejected),
-                      "preferenceStep: pair ", i, ": reference log-probs must be finite, got ", pair.reference_chosen,
-                      " and ", pair.reference_rejected);
+                      "preferenceStep: pair ", i, ": reference log-probs must be finite, got ",
+                      pair.reference_chosen, " and ", pair.reference_rejected);
   }
 }
 
@@ -86,11 +87,12 @@ void fill_weights(const ResponseTargets& response, double weight, std::vector<fl
 }
 
 // Computes a batch's loss and accumulates its gradient, micro-batch by micro-batch. `pack(i, packed)` appends
-// example i; `weigh(i, response, logprobs, weights)` returns the example's part of the loss and sets the derivative by
-// each of its log-probs. Stops early when the loss is not finite.
+// example i; `weigh(i, response, logprobs, weights)` returns the example's part of the loss and sets the
+// derivative by each of its log-probs. Stops early when the loss is not finite.
 template <typename PackExample, typename Weigh>
 void accumulate(const Weights& weights, Weights& grads, const std::vector<MicroBatch>& parts,
-                const CancelFlag& cancelled, StepMetrics& metrics, const PackExample& pack, const Weigh& weigh) {
+                const CancelFlag& cancelled, StepMetrics& metrics, const PackExample& pack,
+                const Weigh& weigh) {
   for (const MicroBatch& part : parts) {
     if (cancelled && cancelled->load()) throw Cancelled();
     ResponsePack packed;
@@ -124,7 +126,8 @@ StepMetrics sft_pass(const Weights& weights, Weights& grads, const std::vector<S
   std::vector<int64_t> rows;
   size_t num_tokens = 0;
   for (const auto& example : batch) {
-    rows.push_back(static_cast<int64_t>(example.prompt_ids.size()) + response_rows(example.response_ids.size()));
+    rows.push_back(static_cast<int64_t>(example.prompt_ids.size()) +
+                   response_rows(example.response_ids.size()));
     num_tokens += example.response_ids.size();
   }
   const double scale = -1.0 / static_cast<double>(num_tokens);
@@ -189,9 +192,11 @@ std::vector<NamedTensor> cloned(const Weights& grads) {
 
 }  // namespace
 
-Trainer::Trainer(std::shared_ptr<Model> model, const AdamWOptions& options) : state_(std::make_unique<State>()) {
+Trainer::Trainer(std::shared_ptr<Model> model, const AdamWOptions& options)
+    : state_(std::make_unique<State>()) {
   check_options(options);
-  TORCH_CHECK_VALUE(!model->in_training, "trainer: the model is in training already; dispose of its trainer first");
+  TORCH_CHECK_VALUE(!model->in_training,
+                    "trainer: the model is in training already; dispose of its trainer first");
   const at::NoGradGuard no_grad;
   const at::Tensor& flat = model->weights.flat;
   state_->options = options;
@@ -219,16 +224,17 @@ void Trainer::State::apply(double learning_rate, StepMetrics& metrics) {
 
   const Weights& weights = model->weights;
   step += 1;
-  const int64_t moved = adamw_(
-      weights.flat, master, grads.flat, m, v,
-      {.learning_rate = learning_rate,
-       .beta1 = options.beta1,
-       .beta2 = options.beta2,
-       .epsilon = options.epsilon,
-       .weight_decay = options.weight_decay,
-       .gradient_scale = options.max_grad_norm > 0 ? std::min(1.0, options.max_grad_norm / (norm + 1e-6)) : 1.0,
-       .step = step,
-       .decay_size = weights.decay_size});
+  const int64_t moved =
+      adamw_(weights.flat, master, grads.flat, m, v,
+             {.learning_rate = learning_rate,
+              .beta1 = options.beta1,
+              .beta2 = options.beta2,
+              .epsilon = options.epsilon,
+              .weight_decay = options.weight_decay,
+              .gradient_scale =
+                  options.max_grad_norm > 0 ? std::min(1.0, options.max_grad_norm / (norm + 1e-6)) : 1.0,
+              .step = step,
+              .decay_size = weights.decay_size});
   grads_are_zero = true;
   metrics.weights_moved = static_cast<double>(moved) / static_cast<double>(weights.num_parameters);
   metrics.applied = true;
@@ -256,7 +262,8 @@ StepMetrics Trainer::preference_step(const std::vector<PairExample>& batch, cons
   return metrics;
 }
 
-std::vector<NamedTensor> Trainer::sft_gradients(const std::vector<SftExample>& batch, int64_t max_tokens_per_batch) {
+std::vector<NamedTensor> Trainer::sft_gradients(const std::vector<SftExample>& batch,
+                                                int64_t max_tokens_per_batch) {
   const at::NoGradGuard no_grad;
   state_->begin_pass();
   sft_pass(state_->model->weights, state_->grads, batch, max_tokens_per_batch, nullptr);

@@ -22,19 +22,19 @@ struct SftExample {
 
 struct PairExample {
   std::vector<int32_t> prompt_ids, chosen_ids, rejected_ids;
-  double consistency;                            // C of the loss, in [0, 1]
-  double reference_chosen, reference_rejected;   // frozen sequence log-probs
+  double consistency;                           // C of the loss, in [0, 1]
+  double reference_chosen, reference_rejected;  // frozen sequence log-probs
 };
 
 // Means over the examples of the step (sums for counts).
 struct StepMetrics {
   double loss = 0;
-  double grad_norm = 0;        // before clipping
-  bool applied = false;        // false: loss or gradient was not finite, nothing changed
-  int64_t tokens = 0;          // rows computed
-  int64_t target_tokens = 0;   // tokens that carried loss
+  double grad_norm = 0;       // before clipping
+  bool applied = false;       // false: loss or gradient was not finite, nothing changed
+  int64_t tokens = 0;         // rows computed
+  int64_t target_tokens = 0;  // tokens that carried loss
   int64_t micro_batches = 0;
-  double weights_moved = 0;    // fraction of parameters whose working-precision value changed
+  double weights_moved = 0;  // fraction of parameters whose working-precision value changed
   // preference only
   double rewards_chosen = 0, rewards_rejected = 0, rewards_margins = 0, rewards_accuracies = 0;
   double logps_chosen = 0, logps_rejected = 0;
@@ -47,16 +47,19 @@ class Trainer {
   ~Trainer();
 
   // One optimizer step on the whole batch, split into micro-batches of at most max_tokens_per_batch rows by a
-  // rule that depends on the batch alone. SFT loss: mean over the batch's response tokens. Preference: mean over pairs.
-  StepMetrics sft_step(const std::vector<SftExample>& batch, double learning_rate, int64_t max_tokens_per_batch,
-                       const CancelFlag& cancelled);
+  // rule that depends on the batch alone. SFT loss: mean over the batch's response tokens. Preference: mean
+  // over pairs.
+  StepMetrics sft_step(const std::vector<SftExample>& batch, double learning_rate,
+                       int64_t max_tokens_per_batch, const CancelFlag& cancelled);
   StepMetrics preference_step(const std::vector<PairExample>& batch, const PreferenceOptions& options,
-                              double learning_rate, int64_t max_tokens_per_batch, const CancelFlag& cancelled);
+                              double learning_rate, int64_t max_tokens_per_batch,
+                              const CancelFlag& cancelled);
 
   // Float32 gradients of the last step's loss by Hugging Face names (tests): computed, not applied.
   std::vector<NamedTensor> sft_gradients(const std::vector<SftExample>& batch, int64_t max_tokens_per_batch);
   std::vector<NamedTensor> preference_gradients(const std::vector<PairExample>& batch,
-                                                const PreferenceOptions& options, int64_t max_tokens_per_batch);
+                                                const PreferenceOptions& options,
+                                                int64_t max_tokens_per_batch);
 
   // Master weights, moments and step count in one safetensors file, flushed to disk; load restores bit by bit
   // (working weights too) and refuses another architecture, dtype or optimizer setting.
