@@ -140,7 +140,7 @@ function chooseLibtorch(options) {
     for (const { source, directory, reason } of found.rejected) {
       log(`no LibTorch from ${source}${directory ? ` (${directory})` : ''}: ${reason}`);
     }
-    const { rejected } = found;
+    const rejected = found.rejected.filter(({ source }) => source !== 'cache');
     found = { libtorch: inspect(install(log)).libtorch, source: 'cache', rejected };
   }
   return found;
