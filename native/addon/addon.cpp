@@ -4,6 +4,8 @@
 #include <napi.h>
 #include <torch/version.h>
 
+#include "addon/test_core.h"
+
 namespace {
 
 // info(): {libtorch, cpuCapability, threads, cuda, buildFlags}
@@ -23,6 +25,7 @@ Napi::Value Info(const Napi::CallbackInfo& info) {
 
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("info", Napi::Function::New(env, Info, "info"));
+  cream::register_core_tests(env, exports);
   return exports;
 }
 

@@ -1,0 +1,143 @@
+// Test exports of the transformer's ops: each beside its plain definition.
+#include "addon/test_core.h"
+
+#include <ATen/Functions.h>
+#include <c10/core/InferenceMode.h>
+
+#include <cstring>
+
+#include "ops/packed_attention.h"
+#include "ops/rms_norm.h"
+#include "ops/rope.h"
+#include "ops/swiglu.h"
+
+namespace cream {
+
+namespace {
+
+at::Tensor rows_from(const Napi::Value& value, int64_t columns, at::ScalarType dtype) {
+  const auto array = value.As<Napi::Float32Array>();
+  at::Tensor tensor = at::empty({static_cast<int64_t>(array.ElementLength()) / columns, columns}, at::kFloat);
+  std::memcpy(tensor.data_ptr<float>(), array.Data(), array.ByteLength());
+  return tensor.to(dtype);
+}
+
+Napi::Value to_array(Napi::Env env, const at::Tensor& tensor) {
+  const at::Tensor values = tensor.to(at::kFloat).contiguous();
+  auto array = Napi::Float32Array::New(env, values.numel());
+  std::memcpy(array.Data(), values.const_data_ptr<float>(), array.ByteLength());
+  return array;
+}
+
+at::ScalarType dtype_from(const Napi::Object& options) {
+  return options.Get("dtype").ToString().Utf8Value() == "bfloat16" ? at::kBFloat16 : at::kFloat;
+}
+
+int64_t integer(const Napi::Object& options, const char* key) {
+  return options.Get(key).As<Napi::Number>().Int64Value();
+}
+
+// segments: rows of (length, prefix), as lengths follow each other from row 0.
+Pack pack_from(const Napi::Value& value) {
+  const auto segments = value.As<Napi::Int32Array>();
+  Pack pack;
+  for (size_t i = 0; i + 1 < segments.ElementLength(); i += 2) {
+    const std::vector<int32_t> ids(segments[i], 0);
+    if (segments[i + 1] < 0) {
+      pack.add_trunk(ids.data(), segments[i]);
+    } else {
+      pack.add_leaf(segments[i + 1], ids.data(), segments[i]);
+    }
+  }
+  return pack;
+}
+
+AttentionShape shape_from(const Napi::Object& options) {
+  return {integer(options, "heads"), integer(options, "kvHeads"), integer(options, "headDim"),
+          integer(options, "window")};
+}
+
+// _packedAttention({qkv, segments, heads, kvHeads, headDim, window, dtype, reference, dOut?})
+//   -> {out, lse, dQkv?}: row-major float32 of [R, heads * headDim], [R, heads], and qkv's shape
+Napi::Value PackedAttention(const Napi::CallbackInfo& info) {
+  c10::InferenceMode no_grad;
+  const auto options = info[0].As<Napi::Object>();
+  const auto shape = shape_from(options);
+  const auto dtype = dtype_from(options);
+  const auto pack = pack_from(options.Get("segments"));
+  const auto qkv = rows_from(options.Get("qkv"), (shape.num_heads + 2 * shape.num_kv_heads) * shape.head_dim, dtype);
+  const bool reference = options.Get("reference").ToBoolean();
+  const auto result =
+      reference ? packed_attention_reference(qkv, pack, shape) : packed_attention(qkv, pack, shape);
+  auto output = Napi::Object::New(info.Env());
+  output.Set("out", to_array(info.Env(), result.out_RE));
+  output.Set("lse", to_array(info.Env(), result.lse_RH));
+  if (options.Has("dOut")) {
+    const auto d_out = rows_from(options.Get("dOut"), shape.num_heads * shape.head_dim, dtype);
+    output.Set("dQkv", to_array(info.Env(), packed_attention_backward(d_out, qkv, result, pack, shape)));
+  }
+  return output;
+}
+
+// _rmsNorm({x, weight, epsilon, dtype, reference, dy?}) -> {y, dx?, dWeight?}
+Napi::Value RmsNorm(const Napi::CallbackInfo& info) {
+  c10::InferenceMode no_grad;
+  const auto options = info[0].As<Napi::Object>();
+  const auto width = static_cast<int64_t>(options.Get("weight").As<Napi::Float32Array>().ElementLength());
+  const auto x = rows_from(options.Get("x"), width, dtype_from(options));
+  const auto weight = rows_from(options.Get("weight"), width, dtype_from(options)).view({width});
+  const double epsilon = options.Get("epsilon").As<Napi::Number>().DoubleValue();
+  auto output = Napi::Object::New(info.Env());
+  output.Set("y", to_array(info.Env(), options.Get("reference").ToBoolean() ? rms_norm_reference(x, weight, epsilon)
+                                                                            : rms_norm(x, weight, epsilon)));
+  if (options.Has("dy")) {
+    const auto d_weight = at::zeros({width}, at::kFloat);
+    const auto dy = rows_from(options.Get("dy"), width, dtype_from(options));
+    output.Set("dx", to_array(info.Env(), rms_norm_backward(dy, x, weight, epsilon, d_weight)));
+    output.Set("dWeight", to_array(info.Env(), d_weight));
+  }
+  return output;
+}
+
+// _swiglu({gateUp, width, dtype, reference, dy?}) -> {y, dGateUp?}; gateUp is [R, 2 width]
+Napi::Value Swiglu(const Napi::CallbackInfo& info) {
+  c10::InferenceMode no_grad;
+  const auto options = info[0].As<Napi::Object>();
+  const int64_t width = integer(options, "width");
+  auto gate_up = rows_from(options.Get("gateUp"), 2 * width, dtype_from(options));
+  auto output = Napi::Object::New(info.Env());
+  output.Set("y", to_array(info.Env(),
+                           options.Get("reference").ToBoolean() ? swiglu_reference(gate_up) : swiglu(gate_up)));
+  if (options.Has("dy")) {
+    swiglu_backward_(gate_up, rows_from(options.Get("dy"), width, dtype_from(options)));
+    output.Set("dGateUp", to_array(info.Env(), gate_up));
+  }
+  return output;
+}
+
+// _rope({x, heads, headDim, positions, theta, inverse}) -> rotated x, float32, without frequency scaling
+Napi::Value Rope(const Napi::CallbackInfo& info) {
+  c10::InferenceMode no_grad;
+  const auto options = info[0].As<Napi::Object>();
+  ModelConfig config;
+  config.head_dim = integer(options, "headDim");
+  config.rope_theta = options.Get("theta").As<Napi::Number>().DoubleValue();
+  const auto positions = options.Get("positions").As<Napi::Int32Array>();
+  int32_t last = 0;
+  for (size_t i = 0; i < positions.ElementLength(); ++i) last = std::max<int32_t>(last, positions[i]);
+  auto x = rows_from(options.Get("x"), integer(options, "heads") * config.head_dim, at::kFloat);
+  rope_(x, integer(options, "heads"), config.head_dim, positions.Data(), rope_table(config, last + 1),
+        options.Get("inverse").ToBoolean());
+  return to_array(info.Env(), x);
+}
+
+}  // namespace
+
+void register_core_tests(Napi::Env env, Napi::Object exports) {
+  exports.Set("_packedAttention", Napi::Function::New(env, PackedAttention));
+  exports.Set("_rmsNorm", Napi::Function::New(env, RmsNorm));
+  exports.Set("_swiglu", Napi::Function::New(env, Swiglu));
+  exports.Set("_rope", Napi::Function::New(env, Rope));
+}
+
+}  // namespace cream
