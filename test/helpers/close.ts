@@ -1,5 +1,5 @@
 interface Test {
-  ok(value: unknown, message?: string, extra?: unknown): boolean;
+  ok(value: unknown, message: string, extra?: Record<string, unknown>): boolean;
 }
 
 export interface Tolerance {
@@ -28,7 +28,7 @@ export function close(
     if (!(excess <= worst.excess) && !Number.isNaN(worst.excess))
       worst = { index, excess, actual: a, expected: e };
   }
-  return t.ok(worst.index === -1, message, worst);
+  return t.ok(worst.index === -1, message, { ...worst });
 }
 
 /** |actual - expected| / |expected| of the whole vectors (2-norms); NaN when a value is. */

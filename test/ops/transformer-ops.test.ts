@@ -90,10 +90,7 @@ t.test('attention of equal keys is the mean of the values seen', async (t) => {
   const causal = ops._packedAttention({ ...shape, qkv, segments: Int32Array.of(4, -1), window: 0 });
   close(t, causal.out, [1, -1, 1.5, -1.5, 2, -2, 2.5, -2.5], { atol: 1e-6 });
   const leaf = ops._packedAttention({ ...shape, qkv, segments: Int32Array.of(2, -1, 1, 0, 1, 0), window: 0 });
-  close(t, leaf.out, [1, -1, 1.5, -1.5, 2, -2, 7 / 3, -7 / 3], {
-    atol: 1e-6,
-    name: 'a leaf sees no sibling',
-  });
+  close(t, leaf.out, [1, -1, 1.5, -1.5, 2, -2, 7 / 3, -7 / 3], { atol: 1e-6 }, 'a leaf sees no sibling');
   const windowed = ops._packedAttention({ ...shape, qkv, segments: Int32Array.of(4, -1), window: 2 });
   close(t, windowed.out, [1, -1, 1.5, -1.5, 2.5, -2.5, 3.5, -3.5], { atol: 1e-6 }, 'window 2');
 });
