@@ -1,0 +1,279 @@
+import type { Message, PromptInput, TaskRecord } from '../types.js';
+import {
+  field,
+  type JsonlOptions,
+  type JsonlRecords,
+  type JsonlRow,
+  quote,
+  readJsonl,
+  rowError,
+} from './jsonl.js';
+import {
+  finiteNumber,
+  has,
+  idsField,
+  keysOf,
+  messages,
+  nonEmptyText,
+  openConversation,
+  optionalChoices,
+  optionalLabel,
+  promptField,
+  responseField,
+  rowId,
+  text,
+} from './rows.js';
+import { type Extraction, taskPrompt } from './tasks.js';
+
+// The kinds of JSONL rows and what they are good for. The kind of each row follows from its keys:
+//
+//   {prompt}                          prompt as text or messages
+//   {prompt, completion}              also {prompt, response}
+//   {prompt, chosen, rejected}        TRL's; prompt may be missing when both are whole conversations
+//   {messages}                        a conversation; the last assistant turn is the response
+//   {question, choices, label}        multiple choice
+//   {question, answer and/or label}   a free answer, GSM8K's "... #### 42" included
+//   {instruction, input?, output?}    Alpaca's
+//
+// `id` is used where it is given and made from file name and line where not; ids of a file differ. `label` rides
+// along for reports.
+
+export interface PromptRecord {
+  id: string;
+  prompt: PromptInput;
+  label?: string;
+  choices?: Record<string, string>;
+}
+
+export interface SftRecord {
+  id: string;
+  prompt: PromptInput;
+  response: string;
+}
+
+/** A preference pair; the fields of a run's own pairs are there when the row has them. */
+export interface PairRecord {
+  id: string;
+  prompt: PromptInput;
+  chosen: string;
+  rejected: string;
+  promptIds?: number[];
+  chosenIds?: number[];
+  rejectedIds?: number[];
+  consistency?: number;
+  weight?: number;
+  chosenReward?: number;
+  rejectedReward?: number;
+  referenceChosenLogprob?: number;
+  referenceRejectedLogprob?: number;
+}
+
+/** A held-out problem; `prompt` is set where the row words the prompt itself. */
+export interface TaskProblem extends TaskRecord {
+  prompt?: PromptInput;
+}
+
+export interface DatasetOptions extends JsonlOptions {
+  /** How {question} rows are worded: see taskPrompt. Default auto. */
+  extract?: Extraction;
+}
+
+/** Rows with a prompt; responses that they also have are left aside. */
+export function loadPrompts(path: string, options: DatasetOptions = {}): Promise<JsonlRecords<PromptRecord>> {
+  return readJsonl(path, (row) => readPrompt(row, options.extract), options);
+}
+
+/** Rows with a prompt and the response to learn. */
+export function loadSft(path: string, options: DatasetOptions = {}): Promise<JsonlRecords<SftRecord>> {
+  return readJsonl(path, (row) => readSft(row, options.extract), options);
+}
+
+/** Rows with a prompt, a chosen and a rejected response. */
+export function loadPairs(path: string, options: JsonlOptions = {}): Promise<JsonlRecords<PairRecord>> {
+  return readJsonl(path, readPair, options);
+}
+
+/** Rows with a question (or prompt) and its right answer. */
+export function loadTask(path: string, options: JsonlOptions = {}): Promise<JsonlRecords<TaskProblem>> {
+  return readJsonl(path, readTask, options);
+}
+
+function readPrompt(row: JsonlRow, extract: Extraction = 'auto'): PromptRecord {
+  const record: PromptRecord = { id: rowId(row), prompt: '' };
+  if (has(row, 'prompt')) {
+    record.prompt = promptField(row);
+  } else if (has(row, 'messages')) {
+    const conversation = messages(row, 'messages');
+    const isClosed = conversation.at(-1)?.role === 'assistant';
+    record.prompt = openConversation(row, 'messages', isClosed ? conversation.slice(0, -1) : conversation);
+  } else if (has(row, 'question')) {
+    const problem = readQuestion(row);
+    const prompt = taskPrompt(problem, extract);
+    return { ...problem, prompt };
+  } else if (has(row, 'instruction')) {
+    record.prompt = instructionPrompt(row);
+  } else if (has(row, 'chosen', 'rejected')) {
+    record.prompt = readPair(row).prompt;
+  } else {
+    throw unknownKind(row, '{prompt}, {messages}, {question} or {instruction}');
+  }
+  const label = optionalLabel(row);
+  if (label !== undefined) record.label = label;
+  const choices = optionalChoices(row);
+  if (choices !== undefined) record.choices = choices;
+  return record;
+}
+
+function readSft(row: JsonlRow, extract: Extraction = 'auto'): SftRecord {
+  const id = rowId(row);
+  for (const key of ['completion', 'response']) {
+    if (has(row, 'prompt', key)) {
+      return { id, prompt: promptField(row), response: notEmpty(row, key, responseField(row, key)) };
+    }
+  }
+  if (has(row, 'messages')) {
+    const conversation = messages(row, 'messages');
+    const last = conversation.findLastIndex((message) => message.role === 'assistant');
+    if (last === -1) throw rowError(row, 'messages has no turn of the assistant to learn from');
+    const prompt = openConversation(
+      row,
+      'messages (before the last assistant turn)',
+      conversation.slice(0, last),
+    );
+    return {
+      id,
+      prompt,
+      response: notEmpty(row, 'the assistant turn', (conversation[last] as Message).content),
+    };
+  }
+  if (has(row, 'question', 'answer')) {
+    const response = nonEmptyText(row, 'answer');
+    return { id, prompt: taskPrompt(readQuestion(row), extract), response };
+  }
+  if (has(row, 'instruction', 'output')) {
+    return { id, prompt: instructionPrompt(row), response: nonEmptyText(row, 'output') };
+  }
+  const wanted = '{prompt, completion}, {messages}, {question, answer} or {instruction, input?, output}';
+  throw unknownKind(row, wanted);
+}
+
+const OPTIONAL_IDS = ['promptIds', 'chosenIds', 'rejectedIds'] as const;
+const OPTIONAL_NUMBERS = [
+  'consistency',
+  'weight',
+  'chosenReward',
+  'rejectedReward',
+  'referenceChosenLogprob',
+  'referenceRejectedLogprob',
+] as const;
+
+function readPair(row: JsonlRow): PairRecord {
+  if (!has(row, 'chosen', 'rejected')) {
+    throw unknownKind(row, '{prompt, chosen, rejected}, responses as text or messages');
+  }
+  const record: PairRecord = has(row, 'prompt')
+    ? {
+        id: rowId(row),
+        prompt: promptField(row),
+        chosen: responseField(row, 'chosen'),
+        rejected: responseField(row, 'rejected'),
+      }
+    : { id: rowId(row), ...implicitPrompt(row) };
+  for (const key of OPTIONAL_IDS) if (has(row, key)) record[key] = idsField(row, key);
+  for (const key of OPTIONAL_NUMBERS) if (has(row, key)) record[key] = finiteNumber(row, key);
+  for (const key of ['consistency', 'weight'] as const) {
+    const value = record[key];
+    if (value !== undefined && (value < 0 || value > 1))
+      throw rowError(row, `${key} must be in [0, 1], got ${value}`);
+  }
+  return record;
+}
+
+/** TRL's "implicit prompt": two conversations that differ in the last turn only. */
+function implicitPrompt(row: JsonlRow): Omit<PairRecord, 'id'> {
+  if (!Array.isArray(field(row, 'chosen')) || !Array.isArray(field(row, 'rejected'))) {
+    throw rowError(row, 'prompt is missing; chosen and rejected as text need it');
+  }
+  const chosen = messages(row, 'chosen');
+  const rejected = messages(row, 'rejected');
+  const same = (message: Message, i: number) =>
+    message.role === rejected[i]?.role && message.content === rejected[i]?.content;
+  const [lastChosen, lastRejected] = [chosen.at(-1), rejected.at(-1)];
+  const isPair =
+    chosen.length === rejected.length &&
+    chosen.slice(0, -1).every(same) &&
+    lastChosen?.role === 'assistant' &&
+    lastRejected?.role === 'assistant';
+  if (!isPair) {
+    throw rowError(
+      row,
+      'chosen and rejected must be one conversation up to the last turn, which is the assistant',
+    );
+  }
+  const prompt = openConversation(row, 'chosen (before its last turn)', chosen.slice(0, -1));
+  return { prompt, chosen: lastChosen.content, rejected: lastRejected.content };
+}
+
+function readTask(row: JsonlRow): TaskProblem {
+  const isWorded = !has(row, 'question') && (has(row, 'prompt') || has(row, 'messages'));
+  if (!isWorded && !has(row, 'question')) {
+    throw unknownKind(row, '{question, choices, label}, {question, answer or label} or {prompt, label}');
+  }
+  const { label, choices, ...record } = isWorded ? readPrompt(row) : readQuestion(row);
+  if (label === undefined) throw rowError(row, 'label (the right answer) is missing');
+  const question = 'question' in record ? record.question : '';
+  const problem: TaskProblem = { id: record.id, question, label };
+  if ('prompt' in record) problem.prompt = record.prompt;
+  if (choices !== undefined) {
+    problem.choices = choices;
+    problem.label = choiceLabel(row, label, choices);
+  }
+  return problem;
+}
+
+function choiceLabel(row: JsonlRow, label: string, choices: Record<string, string>): string {
+  for (const letter of [label, label.toUpperCase()]) if (Object.hasOwn(choices, letter)) return letter;
+  throw rowError(row, `label ${quote(label)} is none of the choices ${Object.keys(choices).join(', ')}`);
+}
+
+interface Question {
+  id: string;
+  question: string;
+  label?: string;
+  choices?: Record<string, string>;
+}
+
+function readQuestion(row: JsonlRow): Question {
+  const record: Question = { id: rowId(row), question: nonEmptyText(row, 'question') };
+  const label = optionalLabel(row) ?? answerLabel(row);
+  if (label !== undefined) record.label = label;
+  const choices = optionalChoices(row);
+  if (choices !== undefined) record.choices = choices;
+  return record;
+}
+
+/** What stands after "####" in a worked answer (GSM8K), or the whole of an answer that is not worked. */
+function answerLabel(row: JsonlRow): string | undefined {
+  const value = field(row, 'answer');
+  if (value === undefined) return undefined;
+  if (typeof value === 'number') return String(value);
+  const answer = nonEmptyText(row, 'answer').trim();
+  const mark = answer.lastIndexOf('####');
+  return mark === -1 ? answer : answer.slice(mark + 4).trim();
+}
+
+/** The instruction, and the input below it where there is one. */
+function instructionPrompt(row: JsonlRow): string {
+  const instruction = nonEmptyText(row, 'instruction');
+  const input = has(row, 'input') ? text(row, 'input') : '';
+  return input.trim() === '' ? instruction : `${instruction}\n\n${input}`;
+}
+
+function notEmpty(row: JsonlRow, what: string, response: string): string {
+  if (response === '') throw rowError(row, `${what} is empty; give it text or remove the row`);
+  return response;
+}
+
+function unknownKind(row: JsonlRow, wanted: string) {
+  return rowError(row, `the row has ${keysOf(row)}; wanted is ${wanted}`);
+}

@@ -1,0 +1,139 @@
+import { basename } from 'node:path';
+import { CreamError } from '../errors.js';
+import type { Message, PromptInput } from '../types.js';
+import { field, type JsonlRow, quote, rowError } from './jsonl.js';
+import { checkMessages } from './messages.js';
+
+// Typed access to the fields of one JSONL row. Each fault is an error with file and line.
+
+/** The row's `id` as text, or one made of the file's name and the line. */
+export function rowId(row: JsonlRow): string {
+  const id = field(row, 'id');
+  if (id === undefined) return `${basename(row.path).replace(/\.jsonl?$/, '')}-${row.line}`;
+  if (typeof id === 'string' && id !== '') return id;
+  if (typeof id === 'number' && Number.isSafeInteger(id)) return String(id);
+  throw rowError(row, `id must be text or a whole number, got ${quote(id)}`);
+}
+
+export function has(row: JsonlRow, ...keys: string[]): boolean {
+  return keys.every((key) => field(row, key) !== undefined);
+}
+
+export function text(row: JsonlRow, key: string): string {
+  const value = field(row, key);
+  if (typeof value === 'string') return value;
+  throw rowError(row, `${key} must be text, got ${value === undefined ? 'nothing' : quote(value)}`);
+}
+
+export function nonEmptyText(row: JsonlRow, key: string): string {
+  const value = text(row, key);
+  if (value.trim() === '') throw rowError(row, `${key} is empty; give it text or remove the row`);
+  return value;
+}
+
+/** Text or a number, as text; undefined when the row has none. */
+export function optionalLabel(row: JsonlRow): string | undefined {
+  const value = field(row, 'label');
+  if (value === undefined) return undefined;
+  if (typeof value === 'string' && value.trim() !== '') return value.trim();
+  if (typeof value === 'number') return String(value);
+  throw rowError(row, `label must be text or a number, got ${quote(value)}`);
+}
+
+export function messages(row: JsonlRow, key: string): Message[] {
+  return located(row, key, () => checkMessages(field(row, key)));
+}
+
+/** `prompt` as text or as messages that end before the assistant's turn. */
+export function promptField(row: JsonlRow): PromptInput {
+  const value = field(row, 'prompt');
+  if (typeof value === 'string') return value;
+  if (!Array.isArray(value))
+    throw rowError(row, `prompt must be text or a list of messages, got ${quote(value)}`);
+  return openConversation(row, 'prompt', messages(row, 'prompt'));
+}
+
+/** A conversation in which it is the assistant's turn. */
+export function openConversation(row: JsonlRow, key: string, conversation: Message[]): Message[] {
+  const last = conversation.at(-1)?.role;
+  if (last === 'assistant') {
+    throw rowError(row, `${key} ends with the assistant's turn; it must end before it, with a user's`);
+  }
+  if (!conversation.some((message) => message.role === 'user')) {
+    throw rowError(row, `${key} has no message of the user`);
+  }
+  return conversation;
+}
+
+/** Text, or a list with the assistant's one message. */
+export function responseField(row: JsonlRow, key: string): string {
+  const value = field(row, key);
+  if (!Array.isArray(value)) return text(row, key);
+  const [message, ...others] = messages(row, key);
+  if (message?.role === 'assistant' && others.length === 0) return message.content;
+  throw rowError(row, `${key} must be text or one message of the assistant`);
+}
+
+/** A list of token ids; the model's vocabulary is checked where they are used. */
+export function idsField(row: JsonlRow, key: string): number[] {
+  const value = field(row, key);
+  if (
+    Array.isArray(value) &&
+    (value as unknown[]).every((id) => Number.isInteger(id) && (id as number) >= 0)
+  ) {
+    return value as number[];
+  }
+  throw rowError(row, `${key} must be a list of token ids, got ${quote(value)}`);
+}
+
+export function finiteNumber(row: JsonlRow, key: string): number {
+  const value = field(row, key);
+  if (typeof value === 'number' && Number.isFinite(value)) return value;
+  throw rowError(row, `${key} must be a finite number, got ${quote(value)}`);
+}
+
+/** Letters or digits and their texts: an object, a list of texts (A, B, ...), or {text: [], label: []}. */
+export function optionalChoices(row: JsonlRow): Record<string, string> | undefined {
+  const value = field(row, 'choices');
+  if (value === undefined) return undefined;
+  let entries: [unknown, unknown][];
+  if (Array.isArray(value)) {
+    entries = (value as unknown[]).map((choice, i) => [String.fromCharCode(65 + i), choice]);
+  } else if (typeof value === 'object') {
+    const { text: texts, label: labels } = value as { text?: unknown; label?: unknown };
+    const isColumns = Array.isArray(texts) && Array.isArray(labels) && texts.length === labels.length;
+    entries = isColumns
+      ? (labels as unknown[]).map((label, i) => [label, (texts as unknown[])[i]])
+      : Object.entries(value as object);
+  } else {
+    throw rowError(row, `choices must be an object {A: ..., B: ...} or a list, got ${quote(value)}`);
+  }
+  for (const [letter, choice] of entries) {
+    if (typeof letter !== 'string' || !/^([A-Z]|[1-9])$/.test(letter)) {
+      throw rowError(row, `choices has the key ${quote(letter)}; keys are single letters A-Z or digits 1-9`);
+    }
+    if (typeof choice !== 'string' || choice.trim() === '') {
+      throw rowError(row, `choice ${letter} must be text, got ${quote(choice)}`);
+    }
+  }
+  const choices = Object.fromEntries(entries) as Record<string, string>;
+  if (Object.keys(choices).length !== entries.length || entries.length < 2) {
+    throw rowError(row, 'choices must have at least two options with different letters');
+  }
+  return choices;
+}
+
+/** The row's keys, for messages. */
+export function keysOf(row: JsonlRow): string {
+  const keys = Object.keys(row.value);
+  return keys.length === 0 ? 'no keys' : keys.slice(0, 12).map(quote).join(', ');
+}
+
+function located<T>(row: JsonlRow, key: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    if (!(error instanceof CreamError)) throw error;
+    throw rowError(row, `${key}: ${error.message}`, error);
+  }
+}

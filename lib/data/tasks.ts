@@ -1,0 +1,53 @@
+import type { TaskRecord } from '../types.js';
+
+// How a held-out problem is put to a model. The same wording asks the problems of a training set, so that a model is
+// measured on what it practised. What the model then says is read by answers.ts.
+
+/** How the answer of a response is read. `pattern`: the capture groups of a regular expression, joined. */
+export type Extraction = 'auto' | 'choice' | 'number' | 'exact' | { pattern: string };
+
+/** What `auto` means for one problem: choices make it `choice`, a label that is a number `number`, else `exact`. */
+export function resolveExtraction(
+  extraction: Extraction,
+  problem: { choices?: Readonly<Record<string, string>>; label?: string },
+): Exclude<Extraction, 'auto'> {
+  if (extraction !== 'auto') return extraction;
+  if (problem.choices !== undefined) return 'choice';
+  return problem.label !== undefined && NUMBER.test(problem.label) ? 'number' : 'exact';
+}
+
+/** A label that is one number: 42, -3.5, 1,234, $18.00, 7/2, 50%. */
+const NUMBER =
+  /^\s*[-+\u2212]?\s*[$\u20ac\u00a3]?\s*[-+\u2212]?(\d{1,3}(,\d{3})+|\d+)?(\.\d+)?(\/\d+)?\s*%?\s*$/;
+
+/**
+ * The prompt of a problem.
+ *
+ * `choice`: the question, one line "A) ..." per choice, and the request to end with "The answer is" and the letter:
+ *
+ *     Which of these is a mammal?
+ *
+ *     A) trout
+ *     B) bat
+ *
+ *     Think step by step, then finish with "The answer is X", where X is the letter of the right option.
+ *
+ * `number`: the question and the request to end with "The answer is" and the number. `exact` and patterns: the
+ * question alone, for tasks whose prompts already say everything.
+ */
+export function taskPrompt(
+  problem: Pick<TaskRecord, 'question' | 'choices'> & { label?: string },
+  extraction: Extraction = 'auto',
+): string {
+  const { question, choices } = problem;
+  const how = resolveExtraction(extraction, problem);
+  if (how === 'choice' && choices !== undefined) {
+    const options = Object.entries(choices).map(([letter, text]) => `${letter}) ${text}`);
+    const request = 'finish with "The answer is X", where X is the letter of the right option.';
+    return `${question}\n\n${options.join('\n')}\n\nThink step by step, then ${request}`;
+  }
+  if (how === 'number') {
+    return `${question}\n\nThink step by step, then finish with "The answer is N", where N is a number.`;
+  }
+  return question;
+}
