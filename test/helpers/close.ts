@@ -1,6 +1,4 @@
-interface Test {
-  ok(value: unknown, message: string, extra?: Record<string, unknown>): boolean;
-}
+import type { Test } from 'tap';
 
 export interface Tolerance {
   /** Relative to the expected value. */
