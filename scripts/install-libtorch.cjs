@@ -115,8 +115,10 @@ function install(log) {
       throw new InstallError(`the installed LibTorch cannot be used: ${reason}.\n${ADVICE}`);
 
     fs.writeFileSync(path.join(site, MARKER), `${JSON.stringify({ version: INSTALLED_VERSION })}\n`);
-    fs.rmSync(final, { recursive: true, force: true });
-    fs.renameSync(site, final);
+    if (!fs.existsSync(path.join(final, MARKER))) {
+      fs.rmSync(final, { recursive: true, force: true });
+      fs.renameSync(site, final);
+    } // else another process finished first, and its copy may be in use
     return path.join(final, 'torch');
   } finally {
     fs.rmSync(work, { recursive: true, force: true });
