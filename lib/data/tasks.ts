@@ -1,4 +1,5 @@
 import type { TaskRecord } from '../types.js';
+import { parseNumber } from './number-answers.js';
 
 // How a held-out problem is put to a model. The same wording asks the problems of a training set, so that a model is
 // measured on what it practised. What the model then says is read by answers.ts.
@@ -13,12 +14,8 @@ export function resolveExtraction(
 ): Exclude<Extraction, 'auto'> {
   if (extraction !== 'auto') return extraction;
   if (problem.choices !== undefined) return 'choice';
-  return problem.label !== undefined && NUMBER.test(problem.label) ? 'number' : 'exact';
+  return problem.label !== undefined && parseNumber(problem.label) !== undefined ? 'number' : 'exact';
 }
-
-/** A label that is one number: 42, -3.5, 1,234, $18.00, 7/2, 50%. */
-const NUMBER =
-  /^\s*[-+\u2212]?\s*[$\u20ac\u00a3]?\s*[-+\u2212]?(\d{1,3}(,\d{3})+|\d+)?(\.\d+)?(\/\d+)?\s*%?\s*$/;
 
 /**
  * The prompt of a problem.
