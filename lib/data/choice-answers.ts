@@ -176,6 +176,8 @@ class ChoiceReader {
       );
     if (next === null) return false;
     const other = after.slice(next[0].length);
+    // The text ends where the other option would stand.
+    if (/\b(?:and|or)\b/i.test(next[0]) && /^[\s.]*$/.test(other)) return true;
     const letter = this.#letterAt(other);
     if (letter === undefined) return false;
     // "B, A is wrong" goes on about another option.

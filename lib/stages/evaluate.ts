@@ -1,0 +1,233 @@
+import { gradeResponse } from '../data/answers.js';
+import type { TaskProblem } from '../data/datasets.js';
+import { type Extraction, resolveExtraction, taskPrompt } from '../data/tasks.js';
+import type { ChatMode } from '../data/tokenizer.js';
+import { CreamError } from '../errors.js';
+import type { Accuracy, FinishReason, PromptInput } from '../types.js';
+
+/** What the stage needs of a model: `Model` of lib/native/model.ts has it. */
+export interface AnswerGenerator {
+  generate(request: {
+    prompts: { id: string; ids: readonly number[] }[];
+    n?: number;
+    maxNewTokens: number;
+    temperature?: number;
+    topP?: number;
+    stopIds?: readonly number[];
+    seed?: number | bigint;
+    stream?: string;
+    signal?: AbortSignal;
+  }): AsyncIterable<{ promptIndex: number; sample: number; ids: Int32Array; finishReason: FinishReason }>;
+}
+
+/** What the stage needs of a tokenizer: `Tokenizer` of lib/data/tokenizer.ts has it. */
+export interface AnswerTokenizer {
+  readonly eosIds: readonly number[];
+  promptIdsAll(
+    prompts: readonly { id: string; prompt: PromptInput }[],
+    options: { chat?: ChatMode; signal?: AbortSignal },
+  ): Promise<number[][]>;
+  decode(ids: readonly number[], options: { skipSpecialTokens: boolean }): string;
+}
+
+export interface EvaluateOptions {
+  /** Name of the task: part of the random stream and of every record. */
+  name: string;
+  extract?: Extraction;
+  chat?: ChatMode;
+  maxNewTokens: number;
+  /** Sampled answers per problem besides the greedy one. Default 0. */
+  samples?: number;
+  /** Of the sampled answers. Default 1. */
+  temperature?: number;
+  topP?: number;
+  seed?: number | bigint;
+  /** Use only the first problems. */
+  limit?: number | undefined;
+  /** Limit of prompt + answer in tokens; a problem without room for its answer is an error. */
+  maxLength?: number;
+  signal?: AbortSignal;
+  /** Called as answers finish. */
+  onAnswer?: (done: number, total: number) => void;
+}
+
+export interface Answer {
+  text: string;
+  ids: number[];
+  finishReason: FinishReason;
+  /** As it was read; null when the response states none. */
+  answer: string | null;
+  correct: boolean;
+}
+
+/** One line of the evaluation's file. */
+export interface EvaluatedProblem {
+  id: string;
+  task: string;
+  prompt: PromptInput;
+  label: string;
+  greedy: Answer;
+  samples?: Answer[];
+}
+
+/** Answers that are wrong because nothing could be read, and answers that reached the length limit. */
+export interface AnswerFaults {
+  unparsable: number;
+  truncated: number;
+}
+
+export interface Evaluation {
+  name: string;
+  greedy: Accuracy & AnswerFaults;
+  /** Over `samples` answers per problem; absent without samples. */
+  sampled?: Accuracy & AnswerFaults;
+  records: EvaluatedProblem[];
+}
+
+/**
+ * Accuracy of a model on a held-out task: one greedy answer per problem and, with `samples`, sampled ones. Every
+ * problem counts; an answer that cannot be read is wrong and counted as unparsable.
+ */
+export async function evaluate(
+  problems: readonly TaskProblem[],
+  model: AnswerGenerator,
+  tokenizer: AnswerTokenizer,
+  options: EvaluateOptions,
+): Promise<Evaluation> {
+  const { name, samples = 0, extract = 'auto', chat, signal } = options;
+  const used = problems.slice(0, options.limit);
+  if (used.length === 0) throw new CreamError('INVALID_DATA', `task ${name} has no problems to measure on`);
+  const prompts = used.map((problem) => ({
+    id: problem.id,
+    prompt: problem.prompt ?? taskPrompt(problem, resolveExtraction(extract, problem)),
+  }));
+  const promptIds = await tokenizer.promptIdsAll(prompts, {
+    ...(chat === undefined ? {} : { chat }),
+    ...(signal === undefined ? {} : { signal }),
+  });
+  checkRoom(prompts, promptIds, options);
+
+  const total = used.length * (1 + samples);
+  let done = 0;
+  const answersOf = async (n: number, request: { temperature: number; topP?: number; stream: string }) => {
+    const answers: (Answer | undefined)[][] = used.map(() => new Array<undefined>(n).fill(undefined));
+    const generated = model.generate({
+      prompts: prompts.map(({ id }, i) => ({ id, ids: promptIds[i] as number[] })),
+      n,
+      maxNewTokens: options.maxNewTokens,
+      stopIds: tokenizer.eosIds,
+      seed: options.seed ?? 0,
+      ...(signal === undefined ? {} : { signal }),
+      ...request,
+    });
+    for await (const { promptIndex, sample, ids, finishReason } of generated) {
+      const list = Array.from(ids);
+      const text = tokenizer.decode(list, { skipSpecialTokens: true });
+      const grade = gradeResponse({ text, finishReason }, used[promptIndex] as TaskProblem, extract);
+      (answers[promptIndex] as Answer[])[sample] = { text, ids: list, finishReason, ...grade };
+      done += 1;
+      options.onAnswer?.(done, total);
+    }
+    return answers.map((list, i) => list.map((answer) => answer ?? missing(prompts[i]?.id)));
+  };
+
+  const greedy = await answersOf(1, { temperature: 0, stream: `evaluate/${name}/greedy` });
+  const { temperature = 1, topP = 1 } = options;
+  const sampled =
+    samples === 0
+      ? undefined
+      : await answersOf(samples, { temperature, topP, stream: `evaluate/${name}/samples` });
+
+  const records = used.map((problem, i): EvaluatedProblem => {
+    const record: EvaluatedProblem = {
+      id: problem.id,
+      task: name,
+      prompt: (prompts[i] as { prompt: PromptInput }).prompt,
+      label: problem.label,
+      greedy: greedy[i]?.[0] as Answer,
+    };
+    if (sampled !== undefined) record.samples = sampled[i] as Answer[];
+    return record;
+  });
+  const evaluation: Evaluation = { name, greedy: summarize(greedy), records };
+  if (sampled !== undefined) evaluation.sampled = summarize(sampled);
+  return evaluation;
+}
+
+function summarize(answers: readonly Answer[][]): Accuracy & AnswerFaults {
+  const all = answers.flat();
+  return {
+    ...accuracyOf(answers.map((list) => list.map(({ correct }) => correct))),
+    unparsable: all.filter(({ answer }) => answer === null).length,
+    truncated: all.filter(({ finishReason }) => finishReason === 'length').length,
+  };
+}
+
+function checkRoom(
+  prompts: readonly { id: string }[],
+  promptIds: readonly number[][],
+  { name, maxNewTokens, maxLength }: EvaluateOptions,
+): void {
+  if (maxLength === undefined) return;
+  for (const [i, { id }] of prompts.entries()) {
+    const length = (promptIds[i] as number[]).length;
+    if (length + maxNewTokens <= maxLength) continue;
+    const sum = `${length} tokens and ${maxNewTokens} for the answer are more than ${maxLength}`;
+    throw new CreamError(
+      'INVALID_DATA',
+      `task ${name}, problem ${id}: ${sum}; lower maxNewTokens or leave it out`,
+    );
+  }
+}
+
+function missing(id: string | undefined): never {
+  throw new CreamError('NATIVE', `problem ${id}: the engine gave no answer`);
+}
+
+const Z = 1.959963984540054; // 97.5 % quantile of the normal distribution
+
+/** Wilson's 95 % interval of a share, from a number of successes that may be fractional. */
+export function wilsonInterval(successes: number, trials: number): [number, number] {
+  if (!(trials > 0 && successes >= 0 && successes <= trials)) {
+    throw new CreamError('INVALID_ARGUMENT', `no interval for ${successes} of ${trials}`);
+  }
+  const p = successes / trials;
+  const scale = 1 + (Z * Z) / trials;
+  const center = (p + (Z * Z) / (2 * trials)) / scale;
+  const half = (Z / scale) * Math.sqrt((p * (1 - p)) / trials + (Z * Z) / (4 * trials * trials));
+  // Rounding must not push a bound past what is possible at 0 and 1.
+  return [
+    successes === 0 ? 0 : Math.max(0, center - half),
+    successes === trials ? 1 : Math.min(1, center + half),
+  ];
+}
+
+/**
+ * Accuracy over problems with one flag per answer. Answers to one problem resemble each other, so the interval is
+ * Wilson's with the effective number of answers n / d, where d is the design effect: the variance of the problems'
+ * means over that of independent answers, kept between 1 and the answers per problem.
+ */
+export function accuracyOf(flags: readonly (readonly boolean[])[]): Accuracy {
+  const answersPerProblem = flags[0]?.length ?? 0;
+  const numProblems = flags.length;
+  const total = numProblems * answersPerProblem;
+  if (total === 0 || flags.some((list) => list.length !== answersPerProblem)) {
+    throw new CreamError(
+      'INVALID_ARGUMENT',
+      'an accuracy needs at least one answer, and as many for every problem',
+    );
+  }
+  const correctOf = flags.map((list) => list.filter(Boolean).length);
+  const correct = correctOf.reduce((sum, count) => sum + count, 0);
+  const accuracy = correct / total;
+
+  let designEffect = answersPerProblem;
+  if (answersPerProblem > 1 && numProblems > 1 && accuracy > 0 && accuracy < 1) {
+    const squares = correctOf.reduce((sum, count) => sum + (count / answersPerProblem - accuracy) ** 2, 0);
+    const varianceOfMeans = squares / (numProblems - 1);
+    const ofIndependent = (accuracy * (1 - accuracy)) / answersPerProblem;
+    designEffect = Math.min(answersPerProblem, Math.max(1, varianceOfMeans / ofIndependent));
+  }
+  const effective = total / designEffect;
+  return { correct, total, accuracy, interval: wilsonInterval(accuracy * effective, effective) };
+}
