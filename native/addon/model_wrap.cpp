@@ -1,0 +1,250 @@
+#include "addon/model_wrap.h"
+
+#include <ATen/Functions.h>
+
+#include "addon/cancel_token.h"
+#include "addon/convert.h"
+#include "addon/response_stream.h"
+#include "addon/run_async.h"
+#include "addon/trainer_wrap.h"
+#include "generate/generate.h"
+#include "model/transformer.h"
+#include "ops/linear.h"
+
+namespace cream::addon {
+
+namespace {
+
+Napi::Value to_model(Napi::Env env, std::shared_ptr<Model> model) { return ModelWrap::create(env, std::move(model)); }
+
+std::vector<GeneratePrompt> to_prompts(const Argument& prompts, int64_t vocab_size) {
+  std::vector<GeneratePrompt> items(prompts.length());
+  for (uint32_t i = 0; i < items.size(); ++i) {
+    const Argument prompt = prompts.at(i);
+    items[i] = {prompt.field("ids").ids(vocab_size, false), prompt.field("key").uint64()};
+  }
+  return items;
+}
+
+GenerateOptions to_generate_options(const Argument& options, int64_t vocab_size) {
+  GenerateOptions result;
+  result.num_samples = options.field("numSamples").integer(1, 1 << 20);
+  result.max_new_tokens = options.field("maxNewTokens").integer(1, 1 << 30);
+  result.temperature = options.field("temperature").number(0, 1000);
+  result.top_p = options.field("topP").number(0, 1);
+  if (result.top_p == 0) options.field("topP").fail("a number in (0, 1]");
+  result.top_k = options.field("topK").integer(0, 1 << 24);
+  result.stop_ids = options.field("stopIds").ids(vocab_size, true);
+  result.seed = options.field("seed").uint64();
+  result.max_live_tokens = options.field("maxLiveTokens").integer(0, int64_t{1} << 40);
+  result.max_live_sequences = options.field("maxLiveSequences").integer(0, 1 << 20);
+  return result;
+}
+
+std::vector<ScoreGroup> to_groups(const Argument& groups, int64_t vocab_size) {
+  std::vector<ScoreGroup> items(groups.length());
+  for (uint32_t i = 0; i < items.size(); ++i) {
+    const Argument group = groups.at(i);
+    items[i].prompt_ids = group.field("promptIds").ids(vocab_size, false);
+    const Argument responses = group.field("responses");
+    items[i].responses.resize(responses.length());
+    for (uint32_t r = 0; r < items[i].responses.size(); ++r)
+      items[i].responses[r] = responses.at(r).ids(vocab_size, true);
+  }
+  return items;
+}
+
+Napi::Value to_scores(Napi::Env env, const ScoreResult& result, bool per_token) {
+  auto scores = Napi::Object::New(env);
+  auto sums = Napi::Array::New(env, result.logprobs.size());
+  for (uint32_t g = 0; g < result.logprobs.size(); ++g) sums[g] = to_float64_array(env, result.logprobs[g]);
+  scores.Set("logprobs", sums);
+  if (!per_token) return scores;
+  auto groups = Napi::Array::New(env, result.token_logprobs.size());
+  for (uint32_t g = 0; g < result.token_logprobs.size(); ++g) {
+    const auto& responses = result.token_logprobs[g];
+    auto group = Napi::Array::New(env, responses.size());
+    for (uint32_t r = 0; r < responses.size(); ++r) group[r] = to_float32_array(env, responses[r]);
+    groups[g] = group;
+  }
+  scores.Set("tokenLogprobs", groups);
+  return scores;
+}
+
+}  // namespace
+
+void ModelWrap::define(Napi::Env env) {
+  const auto constructor = DefineClass(env, "NativeModel",
+                                       {
+                                           InstanceAccessor("numParameters", &ModelWrap::num_parameters, nullptr),
+                                           InstanceAccessor("dtype", &ModelWrap::dtype, nullptr),
+                                           InstanceMethod("generate", &ModelWrap::generate),
+                                           InstanceMethod("score", &ModelWrap::score),
+                                           InstanceMethod("save", &ModelWrap::save),
+                                           InstanceMethod("clone", &ModelWrap::clone),
+                                           InstanceMethod("createTrainer", &ModelWrap::create_trainer),
+                                           InstanceMethod("dispose", &ModelWrap::dispose),
+                                           InstanceMethod("_logits", &ModelWrap::logits),
+                                           InstanceMethod("_tensors", &ModelWrap::tensors),
+                                       });
+  Instance::of(env).model = Napi::Persistent(constructor);
+}
+
+Napi::Value ModelWrap::create(Napi::Env env, std::shared_ptr<Model> model) {
+  return Instance::of(env).model.New({Napi::External<std::shared_ptr<Model>>::New(env, &model)});
+}
+
+ModelWrap::ModelWrap(const Napi::CallbackInfo& info) : ObjectWrap(info) {
+  if (!info[0].IsExternal()) throw Napi::TypeError::New(info.Env(), "models are made by loadModel and randomModel");
+  model_ = *info[0].As<Napi::External<std::shared_ptr<Model>>>().Data();
+  num_parameters_ = static_cast<double>(model_->weights.num_parameters);
+  dtype_ = model_->dtype == at::kFloat ? "float32" : "bfloat16";
+  bytes_ = static_cast<int64_t>(model_->weights.flat.nbytes());
+  Napi::MemoryManagement::AdjustExternalMemory(info.Env(), bytes_);
+}
+
+ModelWrap::~ModelWrap() { let_go(); }
+
+void ModelWrap::let_go() {
+  if (model_ == nullptr) return;
+  Napi::MemoryManagement::AdjustExternalMemory(Env(), -bytes_);
+  Engine::get().release(std::move(model_));
+  model_ = nullptr;
+}
+
+const std::shared_ptr<Model>& ModelWrap::alive() const {
+  if (model_ == nullptr) throw InvalidArgument("the model is disposed");
+  return model_;
+}
+
+Napi::Value ModelWrap::load(const Napi::CallbackInfo& info) {
+  return guarded_promise(info.Env(), [&] {
+    const Argument options(info, 0, "loadModel: options");
+    return run_async(
+        info.Env(),
+        [config = options.field("config").model_config(), files = options.field("files").strings(),
+         dtype = options.field("dtype").dtype(), device = options.field("device").device()] {
+          return load_model(config, files, dtype, device);
+        },
+        to_model);
+  });
+}
+
+Napi::Value ModelWrap::random(const Napi::CallbackInfo& info) {
+  return guarded_promise(info.Env(), [&] {
+    const Argument options(info, 0, "randomModel: options");
+    return run_async(
+        info.Env(),
+        [config = options.field("config").model_config(), seed = options.field("seed").uint64(),
+         dtype = options.field("dtype").dtype(), device = options.field("device").device()] {
+          return random_model(config, seed, dtype, device);
+        },
+        to_model);
+  });
+}
+
+Napi::Value ModelWrap::num_parameters(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), num_parameters_);
+}
+
+Napi::Value ModelWrap::dtype(const Napi::CallbackInfo& info) { return Napi::String::New(info.Env(), dtype_); }
+
+Napi::Value ModelWrap::generate(const Napi::CallbackInfo& info) {
+  return guarded_promise(info.Env(), [&] {
+    const auto model = alive();
+    const int64_t vocab_size = model->weights.config.vocab_size;
+    auto prompts = to_prompts({info, 0, "generate: prompts"}, vocab_size);
+    const auto options = to_generate_options({info, 1, "generate: options"}, vocab_size);
+    const auto on_response = Argument(info, 2, "generate: onResponse").function();
+    const auto cancelled = CancelToken::flag_of({info, 3, "generate: token"});
+    const auto stream =
+        std::make_shared<ResponseStream>(Instance::of(info.Env()).channel, on_response, cancelled);
+    return run_async(
+        info.Env(),
+        [model, prompts = std::move(prompts), options, stream, cancelled] {
+          cream::generate(
+              *model, prompts, options, [&](Response&& response) { stream->push(std::move(response)); }, cancelled);
+          return Done{};
+        },
+        to_undefined, cancelled, [stream](Napi::Env env) { return stream->finish(env); });
+  });
+}
+
+Napi::Value ModelWrap::score(const Napi::CallbackInfo& info) {
+  return guarded_promise(info.Env(), [&] {
+    const auto model = alive();
+    auto groups = to_groups({info, 0, "score: groups"}, model->weights.config.vocab_size);
+    const Argument options(info, 1, "score: options");
+    const int64_t max_tokens = options.field("maxTokensPerBatch").integer(1, 1 << 30);
+    const bool per_token = options.field("perToken").boolean();
+    const auto cancelled = CancelToken::flag_of({info, 2, "score: token"});
+    return run_async(
+        info.Env(),
+        [model, groups = std::move(groups), max_tokens, cancelled] {
+          return cream::score(*model, groups, max_tokens, cancelled);
+        },
+        [per_token](Napi::Env env, const ScoreResult& result) { return to_scores(env, result, per_token); },
+        cancelled);
+  });
+}
+
+Napi::Value ModelWrap::save(const Napi::CallbackInfo& info) {
+  return guarded_promise(info.Env(), [&] {
+    const int64_t max_shard_bytes = Argument(info, 1, "save: maxShardBytes").integer(1, (int64_t{1} << 53) - 1);
+    return run_async(
+        info.Env(),
+        [model = alive(), directory = Argument(info, 0, "save: directory").string(), max_shard_bytes] {
+          return save_model(*model, directory, static_cast<uint64_t>(max_shard_bytes));
+        },
+        [](Napi::Env env, const std::vector<std::string>& names) -> Napi::Value {
+          auto array = Napi::Array::New(env, names.size());
+          for (uint32_t i = 0; i < names.size(); ++i) array[i] = names[i];
+          return array;
+        });
+  });
+}
+
+Napi::Value ModelWrap::clone(const Napi::CallbackInfo& info) {
+  return guarded_promise(info.Env(), [&] {
+    return run_async(info.Env(), [model = alive()] { return clone_model(*model); }, to_model);
+  });
+}
+
+Napi::Value ModelWrap::create_trainer(const Napi::CallbackInfo& info) {
+  return guarded_promise(info.Env(), [&] {
+    return TrainerWrap::start(info.Env(), alive(), {info, 0, "createTrainer: options"});
+  });
+}
+
+void ModelWrap::dispose(const Napi::CallbackInfo&) { let_go(); }
+
+// model._logits(ids): logits of every position, float32 [T, V].
+Napi::Value ModelWrap::logits(const Napi::CallbackInfo& info) {
+  return guarded_promise(info.Env(), [&] {
+    const auto model = alive();
+    auto ids = Argument(info, 0, "_logits: ids").ids(model->weights.config.vocab_size, false);
+    return run_async(
+        info.Env(),
+        [model, ids = std::move(ids)] {
+          Pack pack;
+          pack.add_trunk(ids.data(), static_cast<int64_t>(ids.size()));
+          for (int64_t row = 0; row < pack.num_rows(); ++row) pack.head_rows.push_back(row);
+          const at::Tensor hidden = forward(model->weights, pack);
+          return cream::linear(hidden, model->weights.head).to(at::kCPU, at::kFloat).contiguous();
+        },
+        [](Napi::Env env, const at::Tensor& logits) -> Napi::Value { return to_float32_array(env, logits); });
+  });
+}
+
+// model._tensors(): every parameter under its Hugging Face name, as float32.
+Napi::Value ModelWrap::tensors(const Napi::CallbackInfo& info) {
+  return guarded_promise(info.Env(), [&] {
+    return run_async(
+        info.Env(), [model = alive()] { return as_float32(hugging_face_tensors(model->weights)); },
+        [](Napi::Env env, const std::vector<NamedTensor>& tensors) -> Napi::Value {
+          return to_tensors(env, tensors);
+        });
+  });
+}
+
+}  // namespace cream::addon

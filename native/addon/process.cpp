@@ -1,0 +1,62 @@
+#include "addon/process.h"
+
+#include <malloc.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <stdexcept>
+
+#include "addon/engine.h"
+
+namespace cream::addon {
+
+namespace {
+
+// Longer than a verb takes to see that it was cancelled, mostly; short enough for process.exit().
+constexpr int kExitWaitMs = 500;
+
+void on_process_exit(int status, void*) {
+  if (Engine::get().shut_down(kExitWaitMs)) return;
+  std::fflush(nullptr);
+  ::_exit(status);
+}
+
+bool is_main_thread() { return ::syscall(SYS_gettid) == ::getpid(); }
+
+const pid_t kParentAtStart = ::getppid();
+
+}  // namespace
+
+void guard_exit() { ::on_exit(on_process_exit, nullptr); }
+
+void stop_engine_on_exit(Napi::Env env) {
+  guard_exit();
+  if (!is_main_thread()) return;
+  const auto process = env.Global().Get("process").As<Napi::Object>();
+  const auto stop = Napi::Function::New(env, [](const Napi::CallbackInfo&) {
+    Engine::get().shut_down(kExitWaitMs);
+    guard_exit();
+  });
+  process.Get("on").As<Napi::Function>().Call(process, {Napi::String::New(env, "exit"), stop});
+}
+
+void die_with_parent() {
+  if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)
+    throw std::runtime_error(std::string("dieWithParent: ") + std::strerror(errno));
+  // The parent may have died before the call.
+  if (::getppid() != kParentAtStart) ::raise(SIGKILL);
+}
+
+void tune_malloc() {
+  ::mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  ::mallopt(M_TRIM_THRESHOLD, 2'000'000'000);
+  ::mallopt(M_TOP_PAD, 64 << 20);
+}
+
+}  // namespace cream::addon
