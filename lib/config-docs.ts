@@ -34,8 +34,9 @@ type JsonSchema = {
 
 function valuesOf(schema: JsonSchema): string {
   if (schema.enum !== undefined) return schema.enum.map(String).join(' | ');
-  if (schema.const !== undefined) return String(schema.const);
+  if (schema.const !== undefined) return inline(schema.const);
   if (schema.anyOf !== undefined) return schema.anyOf.map(valuesOf).join(' | ');
+  if (schema.type === 'object') return `{${Object.keys(schema.properties ?? {}).join(', ')}}`;
   if (schema.type === 'boolean') return 'true | false';
   if (schema.type === 'string') return 'text';
   if (schema.type === 'array') {
@@ -87,7 +88,9 @@ export function renderConfig(chosen: Readonly<Record<string, unknown>> = {}): st
     const value = Object.hasOwn(chosen, name) ? chosen[name] : setting.default;
     const isSet = value !== undefined;
     lines.push(`${indent}# ${setting.description} (${setting.values})`);
-    lines.push(`${indent}${isSet ? '' : '# '}${key}: ${isSet ? inline(value) : setting.required ? 'PATH' : ''}`.trimEnd());
+    lines.push(
+      `${indent}${isSet ? '' : '# '}${key}: ${isSet ? inline(value) : setting.required ? 'PATH' : ''}`.trimEnd(),
+    );
   }
   return `${lines.join('\n')}\n`;
 }
@@ -96,7 +99,11 @@ export function renderConfig(chosen: Readonly<Record<string, unknown>> = {}): st
 export function configReference(): string {
   const cell = (text: string) => text.replaceAll('|', '\\|');
   const rows = settings().map((setting) => {
-    const standard = setting.required ? 'required' : setting.default === undefined ? '' : `\`${inline(setting.default)}\``;
+    const standard = setting.required
+      ? 'required'
+      : setting.default === undefined
+        ? ''
+        : `\`${inline(setting.default)}\``;
     const name = setting.isGroup ? `**${setting.path.join('.')}**` : `\`${setting.path.join('.')}\``;
     return `| ${name} | ${cell(setting.values)} | ${standard} | ${cell(setting.description)} |`;
   });

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
 import { isCollection, isPair, isScalar, LineCounter, type Document, type Node, parseDocument } from 'yaml';
-import { checkConfig, configSchema, type CreamConfig } from './config.js';
+import { absoluteConfig, checkConfig, configSchema, type CreamConfig } from './config.js';
 import { type ConfigIssue, knownKeys } from './config-issues.js';
 import { CreamError } from './errors.js';
 import { nearest } from './nearest.js';
@@ -32,7 +32,10 @@ function parseOverride(text: string): Override {
   const equals = text.indexOf('=');
   const path = text.slice(0, Math.max(0, equals)).trim().split('.');
   if (equals <= 0 || path.includes('')) {
-    throw new CreamError('INVALID_CONFIG', `an override must be name=value, such as sampling.n=8; got ${text}`);
+    throw new CreamError(
+      'INVALID_CONFIG',
+      `an override must be name=value, such as sampling.n=8; got ${text}`,
+    );
   }
   path.forEach((key, depth) => {
     const known = knownKeys(configSchema, path.slice(0, depth));
@@ -63,7 +66,9 @@ function offsetOf(document: Document, issue: ConfigIssue): number | undefined {
   let offset = (node as Node | null)?.range?.[0];
   for (const key of issue.path) {
     if (!isCollection(node)) break;
-    const pair = node.items.find((item) => isPair(item) && isScalar(item.key) && String(item.key.value) === key);
+    const pair = node.items.find(
+      (item) => isPair(item) && isScalar(item.key) && String(item.key.value) === key,
+    );
     const next = isPair(pair) ? pair.value : node.get(key, true);
     const mark = isPair(pair) && (issue.message.startsWith('is unknown') || next === null) ? pair.key : next;
     offset = (mark as Node | undefined)?.range?.[0] ?? offset;
@@ -83,34 +88,27 @@ function assign(target: Record<string, unknown>, path: readonly string[], value:
   group[path.at(-1)!] = value;
 }
 
-function absolutePaths(config: CreamConfig, base: (path: string) => string): CreamConfig {
-  const { data } = config;
-  return {
-    ...config,
-    model: resolve(base('model'), config.model),
-    output: resolve(base('output'), config.output),
-    data: {
-      ...data,
-      ...(data.sft === undefined ? {} : { sft: resolve(base('data.sft'), data.sft) }),
-      ...(data.prompts === undefined ? {} : { prompts: resolve(base('data.prompts'), data.prompts) }),
-      evaluation: data.evaluation.map((task) => ({ ...task, path: resolve(base('data.evaluation'), task.path) })),
-    },
-  };
-}
-
 /** Complete settings from YAML text. Throws INVALID_CONFIG that lists everything that is wrong. */
 export function parseConfig(source: ConfigSource): CreamConfig {
   const file = basename(source.file);
   if (source.text.length > MAX_CONFIG_BYTES) {
-    throw new CreamError('INVALID_CONFIG', `${file} has ${source.text.length} characters; a config is a small file`);
+    throw new CreamError(
+      'INVALID_CONFIG',
+      `${file} has ${source.text.length} characters; a config is a small file`,
+    );
   }
   const lines = new LineCounter();
-  const document = parseDocument(source.text.replace(/^\uFEFF/, ''), { lineCounter: lines, logLevel: 'silent' });
+  const document = parseDocument(source.text.replace(/^\uFEFF/, ''), {
+    lineCounter: lines,
+    logLevel: 'silent',
+  });
   const where = (offset: number) => {
     const { line, col } = lines.linePos(offset);
     return `${file}:${line}:${col}`;
   };
-  const problems = document.errors.map((error) => `${firstLine(error.message).replace(/ at line .*$/, '')} (${where(error.pos[0])})`);
+  const problems = document.errors.map(
+    (error) => `${firstLine(error.message).replace(/ at line .*$/, '')} (${where(error.pos[0])})`,
+  );
   if (problems.length > 0) throw new CreamError('INVALID_CONFIG', problems.join('\n'));
 
   let input: unknown;
@@ -140,7 +138,7 @@ export function parseConfig(source: ConfigSource): CreamConfig {
   }
   const directory = resolve(source.directory ?? '.');
   const overridden = new Set(overrides.map((override) => override.path.join('.')));
-  return absolutePaths(checked.config, (name) =>
+  return absoluteConfig(checked.config, (name) =>
     overridden.has(name) || overridden.has(name.split('.')[0]!) ? directory : dirname(resolve(source.file)),
   );
 }
@@ -151,7 +149,8 @@ export async function loadConfig(file: string, overrides: readonly string[] = []
   try {
     text = await readFile(file, 'utf8');
   } catch (cause) {
-    const reason = (cause as NodeJS.ErrnoException).code === 'ENOENT' ? 'there is no such file' : String(cause);
+    const reason =
+      (cause as NodeJS.ErrnoException).code === 'ENOENT' ? 'there is no such file' : String(cause);
     throw new CreamError('INVALID_CONFIG', `cannot read ${file}: ${reason}`, { cause });
   }
   return parseConfig({ file, text, overrides });

@@ -43,7 +43,11 @@ export function knownKeys(schema: z.ZodType, path: readonly PropertyKey[]): stri
   let current: unknown = schema;
   const steps = [...path];
   for (;;) {
-    if (current instanceof z.ZodPrefault || current instanceof z.ZodDefault || current instanceof z.ZodOptional) {
+    if (
+      current instanceof z.ZodPrefault ||
+      current instanceof z.ZodDefault ||
+      current instanceof z.ZodOptional
+    ) {
       current = current.unwrap();
     } else if (current instanceof z.ZodObject) {
       if (steps.length === 0) return Object.keys(current.shape);
@@ -73,7 +77,9 @@ export function issuesOf(error: z.ZodError, schema: z.ZodType, input: unknown): 
     }
     const value = at(input, path);
     if (value === undefined || value === null) {
-      return [{ path, message: path.length === 0 ? 'the configuration is empty: model is required' : 'is missing' }];
+      return [
+        { path, message: path.length === 0 ? 'the configuration is empty: model is required' : 'is missing' },
+      ];
     }
     return [{ path, message: `${expectation(issue).replace(/; .*$/, '')}, got ${show(value)}` }];
   });

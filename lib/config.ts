@@ -1,3 +1,4 @@
+import { resolve } from 'node:path';
 import { z } from 'zod';
 import { type ConfigIssue, issuesOf } from './config-issues.js';
 import { CreamError } from './errors.js';
@@ -10,18 +11,28 @@ const positive = z.number().positive();
 const notNegative = z.number().min(0);
 const fraction = z.number().min(0).max(1);
 const path = z.string().min(1);
-const autoOrCount = z.union([z.literal('auto'), z.int().min(1)], { error: 'must be auto or a whole number >= 1' });
+const autoOrCount = z.union([z.literal('auto'), z.int().min(1)], {
+  error: 'must be auto or a whole number >= 1',
+});
 
 /** A group of settings; leaving it out is the same as leaving out each of its settings. */
 const section = <Shape extends z.core.$ZodLooseShape>(description: string, shape: Shape) =>
-  z.strictObject(shape).prefault({} as never).describe(description);
+  z
+    .strictObject(shape)
+    .prefault({} as never)
+    .describe(description);
 
 const trainingOptions = (defaults: { epochs: number; learningRate: number }) => ({
   epochs: count.default(defaults.epochs).describe('Passes over the data.'),
   learningRate: positive.default(defaults.learningRate).describe('Peak learning rate.'),
   batchSize: count.default(32).describe('Examples per optimizer step.'),
-  schedule: z.enum(['cosine', 'linear', 'constant']).default('cosine').describe('Learning rate after the warm-up.'),
-  warmupRatio: fraction.default(0.1).describe('Share of the steps in which the learning rate rises linearly.'),
+  schedule: z
+    .enum(['cosine', 'linear', 'constant'])
+    .default('cosine')
+    .describe('Learning rate after the warm-up.'),
+  warmupRatio: fraction
+    .default(0.1)
+    .describe('Share of the steps in which the learning rate rises linearly.'),
   minLearningRateRatio: fraction
     .default(0)
     .describe('Where cosine and linear end, as a share of the peak learning rate.'),
@@ -32,11 +43,17 @@ const trainingOptions = (defaults: { epochs: number; learningRate: number }) => 
   maxTokensPerBatch: count
     .default(8192)
     .describe('Memory bound: a batch is split into micro-batches of at most so many tokens.'),
-  checkpointEverySteps: count.default(50).describe('Steps between checkpoints from which a run can continue.'),
+  checkpointEverySteps: count
+    .default(50)
+    .describe('Steps between checkpoints from which a run can continue.'),
 });
 
 /** How the answer of a response is read; see lib/data/answers.ts. */
-const extract = z.enum(['auto', 'choice', 'number', 'exact']).default('auto');
+const extract = z
+  .union([z.enum(['auto', 'choice', 'number', 'exact']), z.strictObject({ pattern: path })], {
+    error: 'must be auto, choice, number, exact or {pattern: a regular expression}',
+  })
+  .default('auto');
 
 export const configSchema = z.strictObject({
   model: path.describe('Folder of the base model M0, in Hugging Face layout.'),
@@ -51,15 +68,21 @@ export const configSchema = z.strictObject({
     .enum(['auto', 'float32', 'bfloat16'])
     .default('auto')
     .describe("Working precision; auto is the checkpoint's own (float16 becomes bfloat16)."),
-  threads: autoOrCount.default('auto').describe('CPU threads of the engine; part of what makes a run repeatable.'),
+  threads: autoOrCount
+    .default('auto')
+    .describe('CPU threads of the engine; part of what makes a run repeatable.'),
   iterations: z.int().min(0).default(2).describe('T, the number of preference iterations: M1 -> M(T+1).'),
   beta: positive.default(0.1).describe('beta of the implicit reward and of the preference loss.'),
   maxLength: autoOrCount
     .default('auto')
-    .describe("Limit of prompt + response in tokens; auto is 2048 or the model's context, whichever is less."),
+    .describe(
+      "Limit of prompt + response in tokens; auto is 2048 or the model's context, whichever is less.",
+    ),
 
   data: section('Input files: JSON lines (or parquet). Relative paths are relative to this file.', {
-    sft: path.optional().describe('Seed data {prompt, completion} or {messages}: M0 -> M1. Without it M1 is M0.'),
+    sft: path
+      .optional()
+      .describe('Seed data {prompt, completion} or {messages}: M0 -> M1. Without it M1 is M0.'),
     prompts: path.optional().describe('Prompts {prompt} or {messages} for the preference iterations.'),
     evaluation: z
       .array(
@@ -81,7 +104,10 @@ export const configSchema = z.strictObject({
     extract: extract.describe('How the answer is read from responses to labelled prompts (reports only).'),
   }),
 
-  sft: section('Supervised fine-tuning M0 -> M1 on data.sft.', trainingOptions({ epochs: 5, learningRate: 5e-6 })),
+  sft: section(
+    'Supervised fine-tuning M0 -> M1 on data.sft.',
+    trainingOptions({ epochs: 5, learningRate: 5e-6 }),
+  ),
 
   sampling: section('Responses of the policy to the prompts of an iteration.', {
     n: z.int().min(2).default(5).describe('N, responses per prompt; consistency needs two.'),
@@ -114,7 +140,9 @@ export const configSchema = z.strictObject({
     weight: z
       .enum(['dataset', 'sample', 'one', 'constant'])
       .default('dataset')
-      .describe("C of a pair: the slice's mean (CREAM), the group's own, 1 (SRLM, plain DPO), or a constant."),
+      .describe(
+        "C of a pair: the slice's mean (CREAM), the group's own, 1 (SRLM, plain DPO), or a constant.",
+      ),
     constant: fraction.optional().describe('C of every pair with weight: constant.'),
     rule: z
       .enum(['linear', 'theorem', 'floor'])
@@ -128,7 +156,7 @@ export const configSchema = z.strictObject({
     loss: z
       .enum(['sigmoid', 'hinge', 'ipo', 'sigmoid-norm'])
       .default('sigmoid')
-      .describe('Preference loss; sigmoid is the paper\'s.'),
+      .describe("Preference loss; sigmoid is the paper's."),
     sftCoefficient: notNegative
       .default(0)
       .describe('Adds so much of the negative log-likelihood per token of the chosen response.'),
@@ -136,7 +164,11 @@ export const configSchema = z.strictObject({
 
   evaluation: section('Measurement of M0, M1, ... on data.evaluation.', {
     maxNewTokens: count.default(512).describe('Length limit of an answer.'),
-    samples: z.int().min(0).default(0).describe('Sampled answers per problem besides the greedy one; 0 = none.'),
+    samples: z
+      .int()
+      .min(0)
+      .default(0)
+      .describe('Sampled answers per problem besides the greedy one; 0 = none.'),
     temperature: positive.default(1).describe('Temperature of sampled answers.'),
     topP: z.number().positive().max(1).default(1).describe('Nucleus of sampled answers.'),
     limit: count.optional().describe('Use only the first problems of each task.'),
@@ -164,18 +196,33 @@ export function configConflicts(config: CreamConfig): ConfigIssue[] {
     report('consistency.constant', 'is missing: weight: constant needs it');
   }
   if (consistency.weight !== 'constant' && consistency.constant !== undefined) {
-    report('consistency.constant', `has no effect with weight: ${consistency.weight}; set weight: constant or remove it`);
+    report(
+      'consistency.constant',
+      `has no effect with weight: ${consistency.weight}; set weight: constant or remove it`,
+    );
   }
   if (consistency.metric === 'topOrder' && consistency.rule !== 'linear') {
     report('consistency.rule', 'has no effect with metric: topOrder, whose C is 0 or 1; remove it');
   }
-  for (const [name, options] of [['sft', sft], ['train', train]] as const) {
+  for (const [name, options] of [
+    ['sft', sft],
+    ['train', train],
+  ] as const) {
     if (options.schedule === 'constant' && options.minLearningRateRatio !== 0) {
       report(`${name}.minLearningRateRatio`, 'has no effect with schedule: constant; remove it');
     }
   }
+  if (config.score.previousReward === 'implicit' && config.iterations > 0) {
+    report(
+      'score.previousReward',
+      'must not be implicit: at iteration 1 the previous policy is M0, whose DPO reward is 0 for everything; use auto',
+    );
+  }
   if (config.maxLength !== 'auto' && sampling.maxNewTokens >= config.maxLength) {
-    report('sampling.maxNewTokens', `must be less than maxLength (${config.maxLength}), got ${sampling.maxNewTokens}`);
+    report(
+      'sampling.maxNewTokens',
+      `must be less than maxLength (${config.maxLength}), got ${sampling.maxNewTokens}`,
+    );
   }
   if (evaluation.samples === 0) {
     for (const key of ['temperature', 'topP'] as const) {
@@ -219,7 +266,26 @@ export function validateConfig(input: unknown): CreamConfig {
   );
 }
 
+/** Settings with absolute paths; `base` gives the directory that a setting's relative path starts from. */
+export function absoluteConfig(config: CreamConfig, base: (setting: string) => string): CreamConfig {
+  const { data } = config;
+  return {
+    ...config,
+    model: resolve(base('model'), config.model),
+    output: resolve(base('output'), config.output),
+    data: {
+      ...data,
+      ...(data.sft === undefined ? {} : { sft: resolve(base('data.sft'), data.sft) }),
+      ...(data.prompts === undefined ? {} : { prompts: resolve(base('data.prompts'), data.prompts) }),
+      evaluation: data.evaluation.map((task) => ({
+        ...task,
+        path: resolve(base('data.evaluation'), task.path),
+      })),
+    },
+  };
+}
+
 /** JSON schema of a config file, for editors. */
 export function configJsonSchema(): Record<string, unknown> {
-  return z.toJSONSchema(configSchema, { io: 'input', target: 'draft-7' }) as Record<string, unknown>;
+  return z.toJSONSchema(configSchema, { io: 'input', target: 'draft-7' });
 }

@@ -5,7 +5,10 @@ import { CreamError } from './errors.js';
 
 function defined(a: readonly number[], b: readonly number[]): boolean {
   if (a.length !== b.length) {
-    throw new CreamError('INVALID_ARGUMENT', `two rankings must have one length, got ${a.length} and ${b.length}`);
+    throw new CreamError(
+      'INVALID_ARGUMENT',
+      `two rankings must have one length, got ${a.length} and ${b.length}`,
+    );
   }
   return a.length >= 2 && !a.some(Number.isNaN) && !b.some(Number.isNaN);
 }

@@ -73,6 +73,8 @@ export interface PreferencePair {
   chosenReward: number;
   rejectedReward: number;
   consistency: number;
+  /** The group's own rank correlation; absent in pairs that were not ranked here. */
+  tau?: number;
   weight: number;
   /** Sequence log-probs under the reference of the training loss, theta_t itself: the score stage's numbers. */
   referenceChosenLogprob: number;
@@ -80,7 +82,12 @@ export interface PreferencePair {
 }
 
 /** Why a group made no pair. */
-export type NoPairReason = UndefinedConsistency | 'tied' | 'identical' | 'empty-response' | 'below-min-consistency';
+export type NoPairReason =
+  | UndefinedConsistency
+  | 'tied'
+  | 'identical'
+  | 'empty-response'
+  | 'below-min-consistency';
 
 /** A held-out problem: free answer, or multiple choice when `choices` is given. */
 export interface TaskRecord {

@@ -7,7 +7,7 @@ import type { Command } from './command.js';
 import { Interrupt } from './interrupt.js';
 import { flag, kebab, quote } from './options.js';
 import type { Options } from './options.js';
-import { packageVersion } from './package.js';
+import { packageVersion } from '../package.js';
 import { reportFailure } from './report.js';
 import { Terminal } from './terminal.js';
 

@@ -60,4 +60,10 @@ export interface SummaryEvent {
   summary: RunSummary;
 }
 
-export type RunEvent = RunStatusEvent | StageEvent | ProgressEvent | MetricsEvent | WarningEvent | SummaryEvent;
+export type RunEvent =
+  | RunStatusEvent
+  | StageEvent
+  | ProgressEvent
+  | MetricsEvent
+  | WarningEvent
+  | SummaryEvent;

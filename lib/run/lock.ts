@@ -114,7 +114,8 @@ export async function lockFolder(folder: string): Promise<Lock> {
     }
     if (result !== 'again' && 'release' in result) return result;
     if (result !== 'again' && Date.now() > deadline) {
-      const elsewhere = result.host === hostname() ? '' : ` on ${result.host}; if that machine is gone, delete lock.*`;
+      const elsewhere =
+        result.host === hostname() ? '' : ` on ${result.host}; if that machine is gone, delete lock.*`;
       throw new CreamError('RUN_LOCKED', `process ${result.pid} works in ${folder}${elsewhere}`);
     }
     await sleep(20);

@@ -9,7 +9,12 @@ const digest = (...parts: (string | number)[]) => createHash('sha256').update(pa
  * The items in an order that depends on the seed, the stream and each item's key alone: leaving one out keeps the
  * order of the rest. Keys must differ.
  */
-export function shuffled<T>(items: readonly T[], seed: number, stream: string, key: (item: T) => string): T[] {
+export function shuffled<T>(
+  items: readonly T[],
+  seed: number,
+  stream: string,
+  key: (item: T) => string,
+): T[] {
   return items
     .map((item) => ({ item, rank: digest(seed, stream, key(item)) }))
     .sort((a, b) => Buffer.compare(a.rank, b.rank))
@@ -28,7 +33,11 @@ function mix(value: number): number {
  * 95 % percentile interval of the mean from 1,000 bootstrap resamples; null for fewer than two values. The same
  * values and seed give the same interval.
  */
-export function bootstrapInterval(values: readonly number[], seed: number, stream: string): [number, number] | null {
+export function bootstrapInterval(
+  values: readonly number[],
+  seed: number,
+  stream: string,
+): [number, number] | null {
   const n = values.length;
   if (n < 2) return null;
   const resamples = 1000;

@@ -33,7 +33,9 @@ export async function readRecords<T extends object>(path: string): Promise<T[]> 
     }
   } catch (cause) {
     if (cause instanceof SyntaxError) {
-      throw new CreamError('RUN_CORRUPT', `${path} holds a line that is not JSON: ${cause.message}`, { cause });
+      throw new CreamError('RUN_CORRUPT', `${path} holds a line that is not JSON: ${cause.message}`, {
+        cause,
+      });
     }
     throw ioError('read', path, cause);
   }

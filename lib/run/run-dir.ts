@@ -56,7 +56,11 @@ export class RunDir {
     try {
       return JSON.parse(text) as unknown;
     } catch (cause) {
-      throw new CreamError('RUN_CORRUPT', `${this.path(name)} is not JSON; restore it or start in another folder`, { cause });
+      throw new CreamError(
+        'RUN_CORRUPT',
+        `${this.path(name)} is not JSON; restore it or start in another folder`,
+        { cause },
+      );
     }
   }
 
@@ -72,7 +76,10 @@ export class RunDir {
     const manifest = (await this.readJson('manifest.json')) as Manifest | undefined;
     if (manifest === undefined) return [];
     if (manifest.version !== 1 || !Array.isArray(manifest.stages)) {
-      throw new CreamError('RUN_CORRUPT', `${this.path('manifest.json')} is of another version of this package`);
+      throw new CreamError(
+        'RUN_CORRUPT',
+        `${this.path('manifest.json')} is of another version of this package`,
+      );
     }
     for (const [index, { record }] of manifest.stages.entries()) {
       for (const [name, recorded] of Object.entries(record.files)) {
@@ -123,9 +130,13 @@ export class RunDir {
     await this.#writeManifest();
   }
 
-  /** Removes a file or folder of unfinished or finished work. */
-  async remove(...parts: string[]): Promise<void> {
-    await rm(this.path(...parts), { recursive: true, force: true });
+  /** Removes a file or folder of the run, if it is there. */
+  async remove(name: string): Promise<void> {
+    try {
+      await rm(this.path(name), { recursive: true, force: true });
+    } catch (cause) {
+      throw ioError('remove', this.path(name), cause);
+    }
   }
 
   async #writeManifest(): Promise<void> {

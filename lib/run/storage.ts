@@ -8,7 +8,10 @@ import { CreamError } from '../errors.js';
 // old content or the new one, never a part.
 
 /** The part of node:fs/promises that is used here; tests put a file system that forgets unsynced writes in its place. */
-export type Files = Pick<typeof nodeFiles, 'mkdir' | 'open' | 'readFile' | 'readdir' | 'rename' | 'rm' | 'stat'>;
+export type Files = Pick<
+  typeof nodeFiles,
+  'mkdir' | 'open' | 'readFile' | 'readdir' | 'rename' | 'rm' | 'stat'
+>;
 
 /** A content's identity: what a manifest records and a resumed run checks. */
 export interface FileRecord {
@@ -37,7 +40,11 @@ export function ioError(action: string, path: string, cause: unknown, bytes?: nu
   const code = (cause as NodeJS.ErrnoException | undefined)?.code ?? '';
   const reason = REASONS[code] ?? (cause instanceof Error ? cause.message : String(cause));
   const needed = bytes === undefined ? '' : ` (${bytes} bytes)`;
-  return new CreamError('IO', `cannot ${action} ${path}${needed}: ${reason}${code === '' ? '' : ` [${code}]`}`, { cause });
+  return new CreamError(
+    'IO',
+    `cannot ${action} ${path}${needed}: ${reason}${code === '' ? '' : ` [${code}]`}`,
+    { cause },
+  );
 }
 
 export const isMissing = (error: unknown) => (error as NodeJS.ErrnoException | undefined)?.code === 'ENOENT';
@@ -108,7 +115,11 @@ export async function writeFileDurably(
 }
 
 /** Publishes a finished folder under its final name, replacing what is there. */
-export async function publishFolder(temporary: string, path: string, files: Files = nodeFiles): Promise<void> {
+export async function publishFolder(
+  temporary: string,
+  path: string,
+  files: Files = nodeFiles,
+): Promise<void> {
   try {
     await syncFolder(temporary, files);
     await files.rm(path, { recursive: true, force: true });

@@ -6,9 +6,15 @@ import { bootstrapInterval } from './random.js';
 /** Accuracy of one model on one held-out task. Only what was measured is there. */
 export interface TaskSummary {
   name: string;
-  greedy?: Accuracy;
+  greedy?: Accuracy & AnswerFaults;
   /** Mean over `samples` responses per problem at the configured temperature. */
-  sampled?: Accuracy;
+  sampled?: Accuracy & AnswerFaults;
+}
+
+/** Answers in which none could be read (they count as wrong), and answers cut by the length limit. */
+export interface AnswerFaults {
+  unparsable: number;
+  truncated: number;
 }
 
 /** How far the policy and the previous policy agreed on one iteration's responses. */

@@ -5,7 +5,14 @@ import { CreamError } from '../errors.js';
 import type { MetricsLog } from './metrics.js';
 import { shuffled } from './random.js';
 import { learningRateAt } from './schedule.js';
-import { type FileRecord, fileRecord, ioError, makeFolder, publishFolder, TEMPORARY, writeFileDurably } from './storage.js';
+import {
+  type FileRecord,
+  fileRecord,
+  makeFolder,
+  publishFolder,
+  TEMPORARY,
+  writeFileDurably,
+} from './storage.js';
 
 // The loop around an optimizer: order, schedule, checkpoints, and what to do when numbers are not finite. Everything
 // it needs besides weights and moments follows from the step, so an interrupted training continues bit by bit.
@@ -26,6 +33,13 @@ export interface Optimizer<Example> {
   loadState(path: string): Promise<void>;
 }
 
+export interface Checkpoints {
+  folder: string;
+  metrics: MetricsLog;
+  /** Size of the metrics log before the first step of this training. */
+  metricsBytes: number;
+}
+
 export interface Training<Example> {
   examples: readonly Example[];
   /** Identifies an example; decides its place in the order. */
@@ -37,8 +51,10 @@ export interface Training<Example> {
   stream: string;
   signal?: AbortSignal | undefined;
   /** Where to keep checkpoints; without it a training cannot be continued. */
-  checkpoints?: { folder: string; metrics: MetricsLog } | undefined;
-  onStep?: ((step: number, total: number, metrics: Record<string, number>) => Promise<void> | void) | undefined;
+  checkpoints?: Checkpoints | undefined;
+  onStep?:
+    | ((step: number, total: number, metrics: Record<string, number>) => Promise<void> | void)
+    | undefined;
   onWarning?: ((code: string, message: string) => void) | undefined;
   /** Sees the batch and the result of the very first step; throws when training cannot be right. */
   checkFirstStep?: ((batch: Example[], result: StepResult) => void) | undefined;
@@ -97,12 +113,17 @@ async function findCheckpoint(
   for (const name of names.reverse()) {
     const state = join(folder, name, 'state.safetensors');
     try {
-      const checkpoint = JSON.parse(await readFile(join(folder, name, 'checkpoint.json'), 'utf8')) as Checkpoint;
+      const checkpoint = JSON.parse(
+        await readFile(join(folder, name, 'checkpoint.json'), 'utf8'),
+      ) as Checkpoint;
       if ((await fileRecord(state)).sha256 === checkpoint.state.sha256) return { checkpoint, state };
     } catch (cause) {
       if (cause instanceof CreamError) throw cause;
     }
-    onWarning?.('checkpoint-damaged', `${state} does not have its recorded digest; going back to the checkpoint before`);
+    onWarning?.(
+      'checkpoint-damaged',
+      `${state} does not have its recorded digest; going back to the checkpoint before`,
+    );
     await rm(join(folder, name), { recursive: true, force: true });
   }
   return undefined;
@@ -122,16 +143,19 @@ export async function runTraining<Example>(training: Training<Example>): Promise
     if (found !== undefined) {
       await optimizer.loadState(found.state);
       ({ step, nonFinite, last } = found.checkpoint);
-      if (!(await checkpoints.metrics.truncate(found.checkpoint.metricsBytes))) {
-        onWarning?.('metrics-lost', `${checkpoints.metrics.path} is shorter than the checkpoint at step ${step} recorded`);
-      }
+    }
+    const { metrics, metricsBytes } = checkpoints;
+    if (!(await metrics.truncate(found?.checkpoint.metricsBytes ?? metricsBytes))) {
+      onWarning?.('metrics-lost', `${metrics.path} is shorter than it was at step ${step}: lines were lost`);
     }
   }
   const checkpoint = async () => {
     if (checkpoints === undefined) return;
     await checkpoints.metrics.sync();
     const { bytes } = checkpoints.metrics;
-    await saveCheckpoint(checkpoints.folder, { step, nonFinite, metricsBytes: bytes, last }, (path) => optimizer.saveState(path));
+    await saveCheckpoint(checkpoints.folder, { step, nonFinite, metricsBytes: bytes, last }, (path) =>
+      optimizer.saveState(path),
+    );
   };
 
   let saved = step;
@@ -147,7 +171,10 @@ export async function runTraining<Example>(training: Training<Example>): Promise
     await onStep?.(step, batches.length, last);
 
     if (!result.applied) {
-      onWarning?.('step-skipped', `step ${step} of ${training.stream}: loss or gradient is not finite; the step was not applied`);
+      onWarning?.(
+        'step-skipped',
+        `step ${step} of ${training.stream}: loss or gradient is not finite; the step was not applied`,
+      );
     }
     if (nonFinite >= MAX_NON_FINITE_STEPS) {
       throw new CreamError(

@@ -35,7 +35,8 @@ const sameIds = (a: readonly number[], b: readonly number[]) =>
  */
 export function pair(groups: readonly RankedGroup[], options: PairOptions): Pairs {
   const defined = groups.flatMap((group) => (group.consistency === null ? [] : [group.consistency]));
-  const meanConsistency = defined.length === 0 ? null : defined.reduce((sum, c) => sum + c, 0) / defined.length;
+  const meanConsistency =
+    defined.length === 0 ? null : defined.reduce((sum, c) => sum + c, 0) / defined.length;
   const weightOf = (own: number): number => {
     switch (options.weight) {
       case 'dataset':
@@ -75,7 +76,10 @@ export function pair(groups: readonly RankedGroup[], options: PairOptions): Pair
       const referenceChosenLogprob = logprobs[best];
       const referenceRejectedLogprob = logprobs[worst];
       if (!Number.isFinite(referenceChosenLogprob) || !Number.isFinite(referenceRejectedLogprob)) {
-        throw new CreamError('MISSING_SCORES', `prompt ${id} has rewards but no finite log-probs of the policy`);
+        throw new CreamError(
+          'MISSING_SCORES',
+          `prompt ${id} has rewards but no finite log-probs of the policy`,
+        );
       }
       pairs.push({
         id,
@@ -88,6 +92,7 @@ export function pair(groups: readonly RankedGroup[], options: PairOptions): Pair
         chosenReward: rewards[best]!,
         rejectedReward: rewards[worst]!,
         consistency,
+        ...(group.tau === null ? {} : { tau: group.tau }),
         weight: weightOf(consistency),
         referenceChosenLogprob: referenceChosenLogprob!,
         referenceRejectedLogprob: referenceRejectedLogprob!,

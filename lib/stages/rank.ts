@@ -27,7 +27,10 @@ export function topOrder(a: readonly number[], b: readonly number[]): 0 | 1 {
   return sameBest && sameWorst ? 1 : 0;
 }
 
-function undefinedBecause(policy: readonly number[], previous: readonly number[]): UndefinedConsistency | undefined {
+function undefinedBecause(
+  policy: readonly number[],
+  previous: readonly number[],
+): UndefinedConsistency | undefined {
   if (policy.length < 2) return 'fewer-than-two';
   if (![...policy, ...previous].every(Number.isFinite)) return 'not-finite';
   if (policy.every((reward) => reward === policy[0])) return 'policy-constant';
@@ -43,9 +46,15 @@ function undefinedBecause(policy: readonly number[], previous: readonly number[]
 export function rank(groups: readonly ScoredGroup[], options: RankOptions): RankedGroup[] {
   return groups.map((group): RankedGroup => {
     const { rewards, previousRewards } = group;
-    for (const [name, list] of [['rewards', rewards], ['previousRewards', previousRewards]] as const) {
+    for (const [name, list] of [
+      ['rewards', rewards],
+      ['previousRewards', previousRewards],
+    ] as const) {
       if (list === undefined) {
-        throw new CreamError('MISSING_SCORES', `prompt ${group.id} has no ${name}; score it with a base and a previous model`);
+        throw new CreamError(
+          'MISSING_SCORES',
+          `prompt ${group.id} has no ${name}; score it with a base and a previous model`,
+        );
       }
       if (list.length !== group.responses.length) {
         throw new CreamError(

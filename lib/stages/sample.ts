@@ -43,7 +43,10 @@ export interface SampleDependencies {
   onResponse?: ((response: Response) => void) | undefined;
 }
 
-export type SampleOptions = Pick<CreamConfig['sampling'], 'n' | 'maxNewTokens' | 'temperature' | 'topP' | 'topK'>;
+export type SampleOptions = Pick<
+  CreamConfig['sampling'],
+  'n' | 'maxNewTokens' | 'temperature' | 'topP' | 'topK'
+>;
 
 /**
  * N responses of the policy to every prompt, in the order of the prompts and samples. The ids are kept as they were
@@ -80,7 +83,10 @@ export async function sample(
   return prompts.map(({ id, prompt, promptIds, label }, index) => {
     const complete = responses[index]!.filter((response) => response !== undefined);
     if (complete.length !== options.n) {
-      throw new CreamError('NATIVE', `prompt ${id} got ${complete.length} responses in place of ${options.n}`);
+      throw new CreamError(
+        'NATIVE',
+        `prompt ${id} got ${complete.length} responses in place of ${options.n}`,
+      );
     }
     return { id, prompt, promptIds, responses: complete, ...(label === undefined ? {} : { label }) };
   });

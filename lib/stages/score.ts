@@ -33,14 +33,20 @@ export async function score(
       places.set(key, place);
       return place;
     });
-    return { indices, responses: responses.filter((_, i) => indices.indexOf(indices[i]!) === i).map(({ ids }) => ids) };
+    return {
+      indices,
+      responses: responses.filter((_, i) => indices.indexOf(indices[i]!) === i).map(({ ids }) => ids),
+    };
   });
   const { signal, maxTokensPerBatch } = options;
   const scores = await model.score(
     groups.map(({ promptIds }, i) => ({ promptIds, responses: distinct[i]!.responses })),
     { maxTokensPerBatch, ...(signal === undefined ? {} : { signal }) },
   );
-  return groups.map(({ id }, i) => ({ id, logprobs: distinct[i]!.indices.map((place) => scores[i]!.logprobs[place]!) }));
+  return groups.map(({ id }, i) => ({
+    id,
+    logprobs: distinct[i]!.indices.map((place) => scores[i]!.logprobs[place]!),
+  }));
 }
 
 /** How a model ranks responses: by its DPO reward against M0, or by its log-likelihood per token. */
@@ -58,7 +64,10 @@ export interface Judges {
  */
 export function judgesOf(
   iteration: number,
-  { previousReward, fineTuned }: { previousReward: CreamConfig['score']['previousReward']; fineTuned: boolean },
+  {
+    previousReward,
+    fineTuned,
+  }: { previousReward: CreamConfig['score']['previousReward']; fineTuned: boolean },
 ): Judges {
   const isBase = (model: number) => model === 0 || (model === 1 && !fineTuned);
   const policy = isBase(iteration) ? 'likelihood' : 'implicit';
@@ -86,7 +95,8 @@ export function withRewards(
   options: { beta: number; lengthNormalize: boolean; judges: Judges },
 ): ScoredGroup[] {
   const { beta, lengthNormalize, judges } = options;
-  const byId = (pass: readonly GroupLogprobs[]) => new Map(pass.map((scored) => [scored.id, scored.logprobs]));
+  const byId = (pass: readonly GroupLogprobs[]) =>
+    new Map(pass.map((scored) => [scored.id, scored.logprobs]));
   const policyById = byId(passes.policy);
   const baseById = byId(passes.base);
   const previousById = passes.previous === undefined ? baseById : byId(passes.previous);
@@ -112,7 +122,9 @@ export function withRewards(
       previousLogprobs,
       rewards: reward(logprobs, judges.policy),
       previousRewards:
-        judges.previous === 'anchor' ? perToken(baseLogprobs, numTokens) : reward(previousLogprobs, judges.previous),
+        judges.previous === 'anchor'
+          ? perToken(baseLogprobs, numTokens)
+          : reward(previousLogprobs, judges.previous),
     };
   });
 }

@@ -38,7 +38,8 @@ export function sft(
   trainer: SftTrainer,
   training: SftTraining,
 ): Promise<Record<string, number>> {
-  if (examples.length === 0) throw new CreamError('INVALID_DATA', `${training.stream}: there is no example to train on`);
+  if (examples.length === 0)
+    throw new CreamError('INVALID_DATA', `${training.stream}: there is no example to train on`);
   const { maxTokensPerBatch } = training.options;
   const step = async (batch: SftExample[], learningRate: number): Promise<StepResult> => {
     const metrics = await trainer.sftStep(
@@ -60,6 +61,10 @@ export function sft(
     ...training,
     examples,
     key: (example) => example.id,
-    optimizer: { step, saveState: (path) => trainer.saveState(path), loadState: (path) => trainer.loadState(path) },
+    optimizer: {
+      step,
+      saveState: (path) => trainer.saveState(path),
+      loadState: (path) => trainer.loadState(path),
+    },
   });
 }

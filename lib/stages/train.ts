@@ -57,9 +57,16 @@ export type PreferenceTraining = Pick<
 const TOKEN_TOLERANCE = { float32: 1e-4, bfloat16: 0.05 } as const;
 
 /** The loss of pairs whose policy is still the reference, z = 0: the same for every C. */
-export function lossAtStart(batch: readonly PreferencePair[], options: CreamConfig['train'], beta: number): number {
-  const atZero = { sigmoid: Math.LN2, 'sigmoid-norm': Math.LN2, hinge: 1, ipo: 1 / (4 * beta * beta) }[options.loss];
-  const nll = batch.reduce((sum, pair) => sum - pair.referenceChosenLogprob / pair.chosenIds.length, 0) / batch.length;
+export function lossAtStart(
+  batch: readonly PreferencePair[],
+  options: CreamConfig['train'],
+  beta: number,
+): number {
+  const atZero = { sigmoid: Math.LN2, 'sigmoid-norm': Math.LN2, hinge: 1, ipo: 1 / (4 * beta * beta) }[
+    options.loss
+  ];
+  const nll =
+    batch.reduce((sum, pair) => sum - pair.referenceChosenLogprob / pair.chosenIds.length, 0) / batch.length;
   return atZero + options.sftCoefficient * nll;
 }
 
@@ -73,11 +80,17 @@ export function checkStart(
   { options, beta, dtype }: Pick<PreferenceTraining, 'options' | 'beta' | 'dtype'>,
 ): void {
   const expected = lossAtStart(batch, options, beta);
-  const tokens = batch.reduce((sum, pair) => sum + pair.chosenIds.length + pair.rejectedIds.length, 0) / batch.length;
+  const tokens =
+    batch.reduce((sum, pair) => sum + pair.chosenIds.length + pair.rejectedIds.length, 0) / batch.length;
   // Errors of single tokens are independent: their sum grows with the root of the length; three deviations.
   const sumError = 3 * TOKEN_TOLERANCE[dtype] * Math.sqrt(tokens);
   const meanError = 2 * TOKEN_TOLERANCE[dtype];
-  const slope = { sigmoid: beta * sumError, hinge: beta * sumError, 'sigmoid-norm': beta * meanError, ipo: meanError / beta };
+  const slope = {
+    sigmoid: beta * sumError,
+    hinge: beta * sumError,
+    'sigmoid-norm': beta * meanError,
+    ipo: meanError / beta,
+  };
   const tolerance = slope[options.loss] + options.sftCoefficient * meanError;
   if (Math.abs(loss - expected) <= tolerance) return;
   throw new CreamError(
@@ -94,7 +107,8 @@ export function train(
   training: PreferenceTraining,
 ): Promise<Record<string, number>> {
   const { options, beta } = training;
-  if (pairs.length === 0) throw new CreamError('NO_PAIRS', `${training.stream}: there is no preference pair to train on`);
+  if (pairs.length === 0)
+    throw new CreamError('NO_PAIRS', `${training.stream}: there is no preference pair to train on`);
   const step = async (batch: PreferencePair[], learningRate: number): Promise<StepResult> => {
     const metrics = await trainer.preferenceStep(
       batch.map((pair) => ({
@@ -113,7 +127,8 @@ export function train(
         maxTokensPerBatch: options.maxTokensPerBatch,
       },
     );
-    const mean = (of: (pair: PreferencePair) => number) => batch.reduce((sum, pair) => sum + of(pair), 0) / batch.length;
+    const mean = (of: (pair: PreferencePair) => number) =>
+      batch.reduce((sum, pair) => sum + of(pair), 0) / batch.length;
     return {
       applied: metrics.applied,
       metrics: {
@@ -126,6 +141,7 @@ export function train(
         'logps/chosen': metrics.logpsChosen,
         'logps/rejected': metrics.logpsRejected,
         'cream/consistency': mean((pair) => pair.consistency),
+        ...(batch.every(({ tau }) => tau !== undefined) ? { 'cream/tau': mean(({ tau }) => tau!) } : {}),
         'cream/weight': mean((pair) => pair.weight),
         'cream/weights_moved': metrics.weightsMoved,
         'cream/tokens': metrics.targetTokens,
@@ -137,7 +153,11 @@ export function train(
     ...training,
     examples: pairs,
     key: (pair) => pair.id,
-    optimizer: { step, saveState: (path) => trainer.saveState(path), loadState: (path) => trainer.loadState(path) },
+    optimizer: {
+      step,
+      saveState: (path) => trainer.saveState(path),
+      loadState: (path) => trainer.loadState(path),
+    },
     checkFirstStep: (batch, result) => {
       if (result.applied) checkStart(batch, result.metrics['loss']!, training);
     },

@@ -55,6 +55,10 @@ t.test('the learning rate rises over the warm-up, then falls by the schedule', a
   t.strictSame(rates('linear'), [0.5, 1, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8]);
   t.ok(Math.abs(rates('cosine')[6]! - 0.5) < 1e-15, 'half-way down at the middle');
   t.ok(rates('cosine').every((rate) => rate > 0));
-  t.ok(rates('linear', { minLearningRateRatio: 0.5 }).slice(1).every((rate) => rate >= 0.5));
+  t.ok(
+    rates('linear', { minLearningRateRatio: 0.5 })
+      .slice(1)
+      .every((rate) => rate >= 0.5),
+  );
   t.equal(learningRateAt(0, 1, { ...options, warmupRatio: 0, schedule: 'cosine' }), 1);
 });

@@ -5,7 +5,11 @@ import { rank } from '../../lib/stages/rank.js';
 import type { RankedGroup } from '../../lib/types.js';
 
 const ranked = (id: string, rewards: number[], previousRewards: number[], ids?: number[][]): RankedGroup => {
-  const responses = rewards.map((_, i) => ({ ids: ids?.[i] ?? [i + 2], text: `${id}${i}`, finishReason: 'stop' as const }));
+  const responses = rewards.map((_, i) => ({
+    ids: ids?.[i] ?? [i + 2],
+    text: `${id}${i}`,
+    finishReason: 'stop' as const,
+  }));
   const logprobs = rewards.map((_, i) => -i - 1);
   const numTokens = responses.map((r) => r.ids.length);
   const group = { id, prompt: id, promptIds: [1], responses, logprobs, numTokens, rewards, previousRewards };
@@ -31,7 +35,11 @@ t.test('best and worst by the policy become the pair, with their own log-probs',
 });
 
 t.test('the weight is the mean C, the own C, one or the constant', async (t) => {
-  const groups = [ranked('a', [1, 2, 3], [1, 2, 3]), ranked('b', [1, 2, 3], [2, 1, 3]), ranked('c', [1, 1, 1], [1, 2, 3])];
+  const groups = [
+    ranked('a', [1, 2, 3], [1, 2, 3]),
+    ranked('b', [1, 2, 3], [2, 1, 3]),
+    ranked('c', [1, 1, 1], [1, 2, 3]),
+  ];
   const weights = (options: Parameters<typeof pair>[1]) => pair(groups, options).pairs.map((p) => p.weight);
   const own = [1, 2 / 3];
   t.strictSame(weights({ weight: 'sample', minConsistency: 0 }), own);
@@ -39,7 +47,10 @@ t.test('the weight is the mean C, the own C, one or the constant', async (t) => 
   t.strictSame(weights({ weight: 'one', minConsistency: 0 }), [1, 1]);
   t.strictSame(weights({ weight: 'constant', constant: 0.8, minConsistency: 0 }), [0.8, 0.8]);
   t.throws(() => weights({ weight: 'constant', minConsistency: 0 }), { code: 'INVALID_ARGUMENT' });
-  t.strictSame(pair(groups, DATASET).pairs.map((p) => p.consistency), own);
+  t.strictSame(
+    pair(groups, DATASET).pairs.map((p) => p.consistency),
+    own,
+  );
 });
 
 t.test('every group is a pair or is dropped with a reason', async (t) => {
@@ -50,12 +61,23 @@ t.test('every group is a pair or is dropped with a reason', async (t) => {
       ranked('flat', [1, 2], [1, 1]),
       ranked('one', [1], [1]),
       ranked('nan', [1, Number.NaN], [1, 2]),
-      ranked('same', [1, 2], [1, 2], [[7, 8], [7, 8]]),
+      ranked(
+        'same',
+        [1, 2],
+        [1, 2],
+        [
+          [7, 8],
+          [7, 8],
+        ],
+      ),
       ranked('low', [1, 2], [2, 1]),
     ],
     { weight: 'dataset', minConsistency: 0.1 },
   );
-  t.strictSame(pairs.map((p) => p.id), ['good']);
+  t.strictSame(
+    pairs.map((p) => p.id),
+    ['good'],
+  );
   t.strictSame(dropped, [
     { id: 'tied', reason: 'policy-constant' },
     { id: 'flat', reason: 'previous-constant' },
@@ -85,13 +107,22 @@ t.test('§6.3 each pair belongs to its own group, and permuting responses keeps 
   const groups = fc.array(fc.tuple(rewards, rewards), { minLength: 1, maxLength: 10 });
   fc.assert(
     fc.property(groups, (cases) => {
-      const all = cases.map(([a, b], i) => ranked(`${i}`, a, b, a.map((_, k) => [10 * i + k])));
+      const all = cases.map(([a, b], i) =>
+        ranked(
+          `${i}`,
+          a,
+          b,
+          a.map((_, k) => [10 * i + k]),
+        ),
+      );
       const { pairs, dropped } = pair(all, { weight: 'sample', minConsistency: 0 });
       if (pairs.length + dropped.length !== all.length) return false;
       const flipped = cases.map(([a, b], i) =>
         ranked(`${i}`, a.toReversed(), b.toReversed(), a.map((_, k) => [10 * i + k]).toReversed()),
       );
-      const again = new Map(pair(flipped, { weight: 'sample', minConsistency: 0 }).pairs.map((p) => [p.id, p]));
+      const again = new Map(
+        pair(flipped, { weight: 'sample', minConsistency: 0 }).pairs.map((p) => [p.id, p]),
+      );
       return pairs.every((p) => {
         const [a, b] = cases[Number(p.id)]!;
         const alone = ranked(p.id, a, b).consistency;

@@ -38,7 +38,9 @@ t.test('rho of hand-made cases', async (t) => {
 
 const lists = fc
   .integer({ min: 2, max: 8 })
-  .chain((n) => fc.tuple(...[0, 1].map(() => fc.array(fc.integer({ min: 0, max: 4 }), { minLength: n, maxLength: n }))));
+  .chain((n) =>
+    fc.tuple(...[0, 1].map(() => fc.array(fc.integer({ min: 0, max: 4 }), { minLength: n, maxLength: n }))),
+  );
 
 t.test('correlations are symmetric, odd, bounded and blind to the order of the responses', async () => {
   fc.assert(
@@ -47,10 +49,17 @@ t.test('correlations are symmetric, odd, bounded and blind to the order of the r
         const value = correlation(a!, b!);
         if (Number.isNaN(value)) return new Set(a).size === 1 || new Set(b).size === 1;
         const order = a!.map((_, i) => i).sort((i, j) => key(i) - key(j));
-        const permuted = correlation(order.map((i) => a![i]!), order.map((i) => b![i]!));
-        const reversed = correlation(a!, b!.map((v) => -v));
+        const permuted = correlation(
+          order.map((i) => a![i]!),
+          order.map((i) => b![i]!),
+        );
+        const reversed = correlation(
+          a!,
+          b!.map((v) => -v),
+        );
         const close = (x: number, y: number) => Math.abs(x - y) < 1e-12;
-        if (!close(value, permuted) || !close(value, correlation(b!, a!)) || !close(value, -reversed)) return false;
+        if (!close(value, permuted) || !close(value, correlation(b!, a!)) || !close(value, -reversed))
+          return false;
         if (Math.abs(value) > 1) return false;
       }
       return true;
@@ -60,9 +69,18 @@ t.test('correlations are symmetric, odd, bounded and blind to the order of the r
 });
 
 t.test('C is (tau+1)/2, the closed form of the theorem, or floored at 1/2', async (t) => {
-  t.strictSame([-1, 0, 1].map((tau) => consistencyOf(tau, 'linear')), [0, 0.5, 1]);
-  t.strictSame([-1, 0, 1].map((tau) => consistencyOf(tau, 'floor')), [0.5, 0.5, 1]);
-  t.strictSame([-1, 0, 1].map((tau) => consistencyOf(tau, 'theorem')), [4 / 6, 3 / 4, 1]);
+  t.strictSame(
+    [-1, 0, 1].map((tau) => consistencyOf(tau, 'linear')),
+    [0, 0.5, 1],
+  );
+  t.strictSame(
+    [-1, 0, 1].map((tau) => consistencyOf(tau, 'floor')),
+    [0.5, 0.5, 1],
+  );
+  t.strictSame(
+    [-1, 0, 1].map((tau) => consistencyOf(tau, 'theorem')),
+    [4 / 6, 3 / 4, 1],
+  );
   const [agree, oppose] = rank([group('a', [1, 2, 3], [1, 2, 3]), group('b', [1, 2, 3], [3, 2, 1])], KENDALL);
   t.match(agree, { tau: 1, consistency: 1 });
   t.match(oppose, { tau: -1, consistency: 0 });
@@ -74,7 +92,10 @@ t.test('§6.4 topOrder compares best and worst, whatever their place in the samp
   t.equal(topOrder([9, 9, 1], [9, 9, 1]), 1, 'the same two share the best');
   t.equal(topOrder([9, 9, 1], [9, 8, 1]), 0, 'two share the best on one side only');
   const options = { metric: 'topOrder', rule: 'linear' } as const;
-  t.match(rank([group('a', [2, 2, 2], [2, 2, 2])], options)[0], { consistency: null, undefinedBecause: 'policy-constant' });
+  t.match(rank([group('a', [2, 2, 2], [2, 2, 2])], options)[0], {
+    consistency: null,
+    undefinedBecause: 'policy-constant',
+  });
   t.match(rank([group('a', [5, 1, 9], [7, 0, 8])], options)[0], { tau: 1, consistency: 1 });
   const missing: Partial<ScoredGroup> = group('a', [1, 2], [1, 2]);
   delete missing.previousRewards;
@@ -83,8 +104,13 @@ t.test('§6.4 topOrder compares best and worst, whatever their place in the samp
 
 t.test('a group without consistency says why and gets no number', async (t) => {
   const reasons = rank(
-    [group('a', [1], [1]), group('b', [1, 1], [1, 2]), group('c', [1, 2], [1, 1]), group('d', [1, NaN], [1, 2]),
-     group('e', [1, 2], [null as unknown as number, 2])],
+    [
+      group('a', [1], [1]),
+      group('b', [1, 1], [1, 2]),
+      group('c', [1, 2], [1, 1]),
+      group('d', [1, NaN], [1, 2]),
+      group('e', [1, 2], [null as unknown as number, 2]),
+    ],
     KENDALL,
   ).map((g) => [g.tau, g.consistency, g.undefinedBecause]);
   t.strictSame(reasons, [
@@ -94,7 +120,9 @@ t.test('a group without consistency says why and gets no number', async (t) => {
     [null, null, 'not-finite'],
     [null, null, 'not-finite'],
   ]);
-  t.throws(() => rank([{ ...group('a', [1, 2], [1, 2]), rewards: [1] }], KENDALL), { code: 'MISSING_SCORES' });
+  t.throws(() => rank([{ ...group('a', [1, 2], [1, 2]), rewards: [1] }], KENDALL), {
+    code: 'MISSING_SCORES',
+  });
 });
 
 t.test('§6.3 leaving groups out changes no other group', async () => {
@@ -116,7 +144,9 @@ t.test('the null band is that of random rankings', async (t) => {
   t.equal(nullTau('kendall', 1), null);
   // All 120 orders of five responses against a fixed one.
   const permutations = (list: number[]): number[][] =>
-    list.length === 0 ? [[]] : list.flatMap((x) => permutations(list.filter((y) => y !== x)).map((rest) => [x, ...rest]));
+    list.length === 0
+      ? [[]]
+      : list.flatMap((x) => permutations(list.filter((y) => y !== x)).map((rest) => [x, ...rest]));
   const orders = permutations([1, 2, 3, 4, 5]);
   const taus = { kendall: kendallTau, spearman, topOrder };
   for (const metric of ['kendall', 'spearman', 'topOrder'] as const) {
@@ -141,14 +171,29 @@ t.test('the consistency of an iteration is summed up with interval and counts', 
 
   const many = Array.from({ length: 400 }, (_, i) => ({ ...ranked[0]!, consistency: (i % 2) * 0.5 + 0.25 }));
   const { interval } = summarizeConsistency(many, options);
-  const halfWidth = 1.96 * 0.25 / Math.sqrt(400); // of the normal approximation; the bootstrap's within a fifth
-  t.ok(Math.abs(interval![0] - (0.5 - halfWidth)) < halfWidth / 5 && Math.abs(interval![1] - (0.5 + halfWidth)) < halfWidth / 5);
+  const halfWidth = (1.96 * 0.25) / Math.sqrt(400); // of the normal approximation; the bootstrap's within a fifth
+  t.ok(
+    Math.abs(interval![0] - (0.5 - halfWidth)) < halfWidth / 5 &&
+      Math.abs(interval![1] - (0.5 + halfWidth)) < halfWidth / 5,
+  );
   t.strictSame(interval, summarizeConsistency(many, options).interval);
 });
 
 t.test('ranking accuracy counts correct above incorrect, ties half, and is null without both', async (t) => {
-  const flags = new Map([['a', [true, false, false]], ['b', [true, true]]]);
-  t.equal(rankingAccuracy([{ id: 'a', rewards: [2, 1, 3] }, { id: 'b', rewards: [1, 2] }], flags), 0.5);
+  const flags = new Map([
+    ['a', [true, false, false]],
+    ['b', [true, true]],
+  ]);
+  t.equal(
+    rankingAccuracy(
+      [
+        { id: 'a', rewards: [2, 1, 3] },
+        { id: 'b', rewards: [1, 2] },
+      ],
+      flags,
+    ),
+    0.5,
+  );
   t.equal(rankingAccuracy([{ id: 'a', rewards: [2, 1, 2] }], flags), 0.75);
   t.equal(rankingAccuracy([{ id: 'b', rewards: [1, 2] }], flags), null);
   t.equal(rankingAccuracy([{ id: 'zz', rewards: [1, 2] }], flags), null);

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { CreamError } from '../errors.js';
+import { CreamError } from './errors.js';
 
 /** The folder of this package, from sources or compiled. */
 export function packageRoot(): string {

@@ -1,0 +1,247 @@
+import { CreamError } from './errors.js';
+import type { Run, StageInfo } from './run/run.js';
+import { readRecords, recordsToText } from './run/records.js';
+import { writeFileDurably } from './run/storage.js';
+import { rankingAccuracy, summarizeConsistency, tally } from './run/summary.js';
+import type { World } from './run/world.js';
+import { pair } from './stages/pair.js';
+import { consistencyOf, rank } from './stages/rank.js';
+import { sample } from './stages/sample.js';
+import { type GroupLogprobs, judgesOf, score, withRewards } from './stages/score.js';
+import { sft } from './stages/sft.js';
+import { train } from './stages/train.js';
+import type { Group, PreferencePair, RankedGroup, ScoredGroup } from './types.js';
+
+// The method on one page. Each step reads the file of the step before and writes its own; a step that is done is not
+// done again, and one that was interrupted continues where it was.
+
+/** M0 -> M1 by supervised fine-tuning, then M_t -> M_{t+1} by the policy's own preferences. */
+export async function cream(world: World): Promise<void> {
+  await measure(world, 0);
+  await fineTune(world);
+  await measure(world, 1);
+  for (let t = 1; t <= world.run.config.iterations; t++) {
+    await sampleResponses(world, t); // N responses to each prompt of slice t, from M_t
+    await scoreResponses(world, t); // their log-probs under M_t, M_{t-1} and M_0, and the two rewards
+    await rankResponses(world, t); // agreement C of the two rankings
+    await makePairs(world, t); // best and worst by M_t, weighted by C
+    await trainPolicy(world, t); // M_{t+1}
+    await measure(world, t + 1);
+  }
+}
+
+const write = (run: Run, name: string, records: readonly object[]) =>
+  writeFileDurably(run.dir.path(name), recordsToText(records));
+
+async function fineTune({ run, models, sftExamples, onStep }: World): Promise<void> {
+  const { config } = run;
+  if (config.data.sft === undefined) return;
+  const info: StageInfo = { stage: 'sft', iteration: 0, model: 'M1', unit: 'steps' };
+  await run.stage(info, ['sft/model/'], async () => {
+    const { examples, dropped } = await sftExamples();
+    const model = await models.policy(0);
+    const trainer = await model.createTrainer(config.sft);
+    const metrics = await sft(examples, trainer, {
+      options: config.sft,
+      seed: config.seed,
+      stream: 'sft',
+      signal: run.signal,
+      checkpoints: run.checkpoints(info),
+      onStep: onStep(info),
+      onWarning: (code, message) => run.warn(code, message, info),
+    });
+    trainer.dispose();
+    await run.dir.remove('sft/model');
+    await model.save(run.dir.path('sft/model'));
+    models.becomes(1);
+    return { result: { examples: examples.length, dropped, metrics }, metrics };
+  });
+}
+
+async function sampleResponses({ run, models, tokenizer, prompts }: World, t: number): Promise<void> {
+  const { sampling, seed } = run.config;
+  const slice = await prompts(t);
+  const info: StageInfo = {
+    stage: 'sample',
+    iteration: t,
+    model: `M${t}`,
+    total: slice.length,
+    unit: 'prompts',
+  };
+  await run.stage(info, [`iteration-${t}/samples.jsonl`], async () => {
+    const policy = await models.policy(t);
+    const rate = run.rate(info, slice.length, 'prompts');
+    const groups = await run.chunks(
+      info,
+      slice,
+      (chunk) =>
+        sample(chunk, sampling, {
+          policy,
+          decode: (ids) => tokenizer.decode(ids, { skipSpecialTokens: true }),
+          stopIds: tokenizer.eosIds,
+          seed,
+          stream: `iteration-${t}`,
+          signal: run.signal,
+          onResponse: () => rate.advance(1 / sampling.n),
+        }),
+      { chunkSize: sampling.chunkSize, onChunk: rate.reached },
+    );
+    await write(run, `iteration-${t}/samples.jsonl`, groups);
+    const responses = groups.flatMap((group) => group.responses);
+    const tokens = responses.reduce((sum, { ids }) => sum + ids.length, 0);
+    const result = {
+      prompts: groups.length,
+      responses: responses.length,
+      truncatedResponses: responses.filter(({ finishReason }) => finishReason === 'length').length,
+      emptyResponses: responses.filter(({ ids }) => ids.length === 0).length,
+      meanResponseTokens: tokens / responses.length,
+    };
+    return { result, metrics: result };
+  });
+}
+
+async function scoreResponses({ run, models, fineTuned }: World, t: number): Promise<void> {
+  const { score: options, sampling, beta } = run.config;
+  const judges = judgesOf(t, { previousReward: options.previousReward, fineTuned });
+  // M_{t-1} is M_0 itself at t = 1, and is not asked when M_0 stands in for it: two passes, else three.
+  const passes = {
+    policy: t,
+    ...(judges.previous === 'anchor' || t === 1 ? {} : { previous: t - 1 }),
+    base: 0,
+  };
+  const info: StageInfo = { stage: 'score', iteration: t, model: `M${t}`, unit: 'prompts' };
+  await run.stage(info, [`iteration-${t}/scores.jsonl`], async () => {
+    const groups = await readRecords<Group>(run.dir.path(`iteration-${t}/samples.jsonl`));
+    const logprobs = new Map<string, GroupLogprobs[]>();
+    const total = groups.length * Object.keys(passes).length;
+    const rate = run.rate(info, total, 'prompts');
+    for (const [part, number] of Object.entries(passes)) {
+      const before = groups.length * logprobs.size;
+      const pass = await models.borrow(number, (model) =>
+        run.chunks(
+          info,
+          groups,
+          (chunk) =>
+            score(chunk, model, { maxTokensPerBatch: options.maxTokensPerBatch, signal: run.signal }),
+          {
+            part,
+            chunkSize: sampling.chunkSize,
+            onChunk: (done, isNew) => rate.reached(before + done, isNew),
+          },
+        ),
+      );
+      logprobs.set(part, pass);
+    }
+    const { lengthNormalize } = options;
+    const scored = withRewards(
+      groups,
+      { policy: logprobs.get('policy')!, base: logprobs.get('base')!, previous: logprobs.get('previous') },
+      { beta, lengthNormalize, judges },
+    );
+    await write(run, `iteration-${t}/scores.jsonl`, scored);
+    return { result: { passes: Object.keys(passes).length } };
+  });
+}
+
+async function rankResponses({ run, correctness }: World, t: number): Promise<void> {
+  const { consistency: options, seed } = run.config;
+  const info: StageInfo = { stage: 'rank', iteration: t };
+  await run.stage(info, [`iteration-${t}/ranks.jsonl`], async () => {
+    const ranked = rank(await readRecords<ScoredGroup>(run.dir.path(`iteration-${t}/scores.jsonl`)), options);
+    await write(run, `iteration-${t}/ranks.jsonl`, ranked);
+    const consistency = summarizeConsistency(ranked, {
+      metric: options.metric,
+      toC: (tau) => consistencyOf(tau, options.rule),
+      seed,
+      stream: `iteration-${t}/bootstrap`,
+    });
+    const correct = await correctness(t, ranked);
+    const flags = [...correct.values()].flat();
+    const result = {
+      consistency,
+      rankingAccuracy: rankingAccuracy(ranked, correct),
+      sampleAccuracy: flags.length === 0 ? null : flags.filter(Boolean).length / flags.length,
+    };
+    const { mean, tau } = consistency;
+    return {
+      result,
+      metrics: {
+        ...(mean === null ? {} : { 'cream/consistency': mean }),
+        ...(tau === null ? {} : { 'cream/tau': tau }),
+      },
+    };
+  });
+}
+
+async function makePairs({ run }: World, t: number): Promise<void> {
+  const { weight } = run.config.consistency;
+  const info: StageInfo = { stage: 'pair', iteration: t };
+  await run.stage(info, [`iteration-${t}/pairs.jsonl`, `iteration-${t}/dropped.jsonl`], async () => {
+    const ranked = await readRecords<RankedGroup>(run.dir.path(`iteration-${t}/ranks.jsonl`));
+    const { pairs, dropped } = pair(ranked, run.config.consistency);
+    const droppedGroups = tally(dropped.map(({ reason }) => reason));
+    if (pairs.length === 0) {
+      const reasons = Object.entries(droppedGroups).map(([reason, count]) => `${count} ${reason}`);
+      throw new CreamError(
+        'NO_PAIRS',
+        `iteration ${t}: none of ${ranked.length} groups made a pair (${reasons.join(', ')})`,
+      );
+    }
+    await write(run, `iteration-${t}/pairs.jsonl`, pairs);
+    await write(run, `iteration-${t}/dropped.jsonl`, dropped);
+    const weights = pairs.map((p) => p.weight);
+    const flipped = weights.filter((value) => value < 0.5).length;
+    if (flipped > 0) {
+      run.warn(
+        'consistency-below-half',
+        `iteration ${t}: ${flipped} of ${pairs.length} pairs have a weight C below 1/2 (weight: ${weight}), so they train ` +
+          'towards the rejected response; consistency.rule floor or theorem avoids it',
+        info,
+      );
+    }
+    const meanWeight = weights.reduce((sum, value) => sum + value, 0) / weights.length;
+    return {
+      result: { pairs: pairs.length, droppedGroups, meanWeight, flipped },
+      metrics: { pairs: pairs.length, dropped: dropped.length },
+    };
+  });
+}
+
+async function trainPolicy({ run, models, onStep }: World, t: number): Promise<void> {
+  const { config } = run;
+  const info: StageInfo = { stage: 'train', iteration: t, model: `M${t + 1}`, unit: 'steps' };
+  const folder = `iteration-${t}/policy`;
+  await run.stage(info, [`${folder}/`], async () => {
+    const pairs = await readRecords<PreferencePair>(run.dir.path(`iteration-${t}/pairs.jsonl`));
+    const model = await models.policy(t);
+    const trainer = await model.createTrainer(config.train);
+    const metrics = await train(pairs, trainer, {
+      options: config.train,
+      beta: config.beta,
+      dtype: model.dtype,
+      seed: config.seed,
+      stream: `iteration-${t}/train`,
+      signal: run.signal,
+      checkpoints: run.checkpoints(info),
+      onStep: onStep(info),
+      onWarning: (code, message) => run.warn(code, message, info),
+    });
+    trainer.dispose();
+    await run.dir.remove(folder);
+    await model.save(run.dir.path(folder));
+    models.becomes(t + 1);
+    return { result: { metrics }, metrics };
+  });
+}
+
+/** Accuracy of M_number on the held-out tasks. M1 is not measured where it is M0. */
+async function measure({ run, models, evaluateTasks, fineTuned }: World, number: number): Promise<void> {
+  if (run.config.data.evaluation.length === 0 || (number === 1 && !fineTuned)) return;
+  const model = `M${number}`;
+  const info: StageInfo = { stage: 'evaluate', iteration: Math.max(0, number - 1), model, unit: 'answers' };
+  await run.stage(info, [`evaluation/${model}.jsonl`], async () => {
+    const { tasks, records, metrics } = await evaluateTasks(await models.policy(number), info);
+    await write(run, `evaluation/${model}.jsonl`, records);
+    return { result: { tasks }, metrics };
+  });
+}

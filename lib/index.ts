@@ -1,0 +1,29 @@
+// The public API.
+
+export { Tokenizer } from './data/tokenizer.js';
+export { gradeResponse } from './data/answers.js';
+export { loadPairs, loadPrompts, loadSft, loadTask } from './data/datasets.js';
+export {
+  absoluteConfig,
+  configJsonSchema,
+  configSchema,
+  validateConfig,
+  type CreamConfig,
+  type CreamConfigInput,
+} from './config.js';
+export { configReference, renderConfig, settings } from './config-docs.js';
+export { loadConfig, parseConfig } from './config-file.js';
+export { CreamError, EXIT_CODES, isCreamError, type ErrorCode } from './errors.js';
+export { averageRanks, kendallTau, spearman } from './kendall-tau.js';
+export { Model, Trainer } from './native/model.js';
+export type * from './run/events.js';
+export { type CreamRun, runCream, type RunCreamOptions } from './run/host.js';
+export type * from './run/summary.js';
+export { nullTau, rankingAccuracy, summarizeConsistency } from './run/summary.js';
+export { pair, type PairOptions, type Pairs } from './stages/pair.js';
+export { consistencyOf, rank, type RankOptions, topOrder } from './stages/rank.js';
+export { sample, type SampleOptions, type TokenizedPrompt } from './stages/sample.js';
+export { judgesOf, score, withRewards } from './stages/score.js';
+export { sft, type SftExample } from './stages/sft.js';
+export { train } from './stages/train.js';
+export type * from './types.js';

@@ -1,0 +1,107 @@
+import { join } from 'node:path';
+import type { CreamConfig } from '../config.js';
+import { CreamError } from '../errors.js';
+import { fileRecord, ioError, isMissing, listFiles } from './storage.js';
+
+// What a run was made from, as recorded in run.json, and what may differ when it is continued.
+
+/** run.json. */
+export interface RunRecord {
+  version: 1;
+  /** ISO 8601. Also the date that chat templates see, so that a continued run renders the same prompts. */
+  created: string;
+  config: CreamConfig;
+  /** sha256 of every input file: "model/config.json", "data.prompts", "data.evaluation.gsm8k". */
+  inputs: Record<string, string>;
+  /** What else decides the bits: versions of this package and LibTorch, the CPU's instruction set. */
+  versions: Record<string, string>;
+  threads: number;
+}
+
+/** Settings that decide nothing that is already computed. Paths are compared by what they hold. */
+const FREE = new Set([
+  'output',
+  'iterations',
+  'threads',
+  'sft.checkpointEverySteps',
+  'train.checkpointEverySteps',
+]);
+const BY_CONTENT = new Set(['model', 'data.sft', 'data.prompts']);
+
+/** Digests of everything that the settings name. */
+export async function digestInputs(config: CreamConfig): Promise<Record<string, string>> {
+  const inputs: Record<string, string> = {};
+  const add = async (name: string, path: string, code: 'INVALID_DATA' | 'INVALID_CHECKPOINT') => {
+    try {
+      inputs[name] = (await fileRecord(path)).sha256;
+    } catch (cause) {
+      if (isMissing(cause))
+        throw new CreamError(code, `${name.split('/')[0]}: there is no file ${path}`, { cause });
+      throw cause;
+    }
+  };
+  let files: string[];
+  try {
+    files = await listFiles(config.model);
+  } catch (cause) {
+    if (isMissing(cause))
+      throw new CreamError('INVALID_CHECKPOINT', `model: there is no folder ${config.model}`, { cause });
+    throw ioError('read', config.model, cause);
+  }
+  for (const file of files) await add(`model/${file}`, join(config.model, file), 'INVALID_CHECKPOINT');
+  const { sft, prompts, evaluation } = config.data;
+  if (sft !== undefined) await add('data.sft', sft, 'INVALID_DATA');
+  if (prompts !== undefined && config.iterations > 0) await add('data.prompts', prompts, 'INVALID_DATA');
+  for (const task of evaluation) await add(`data.evaluation.${task.name}`, task.path, 'INVALID_DATA');
+  return inputs;
+}
+
+function flatten(value: unknown, path: string, into: Map<string, string>): Map<string, string> {
+  if (path === 'data.evaluation') {
+    // The path of a task is compared by its content, under "data.evaluation.NAME".
+    into.set(
+      path,
+      JSON.stringify(value, (key, inner: unknown) => (key === 'path' ? undefined : inner)),
+    );
+  } else if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
+    for (const [key, inner] of Object.entries(value))
+      flatten(inner, path === '' ? key : `${path}.${key}`, into);
+  } else if (value !== undefined) {
+    into.set(path, JSON.stringify(value));
+  }
+  return into;
+}
+
+function compare(name: string, before: Map<string, string>, now: Map<string, string>): string[] {
+  return [...new Set([...before.keys(), ...now.keys()])]
+    .filter((key) => before.get(key) !== now.get(key))
+    .map((key) => `${name}${key}: was ${before.get(key) ?? 'not set'}, is ${now.get(key) ?? 'not set'}`);
+}
+
+const short = (digests: Record<string, string>) =>
+  new Map(Object.entries(digests).map(([key, digest]) => [key, `sha256 ${digest.slice(0, 12)}`]));
+
+/** What differs from the recorded run in a way that would make its result another one; empty when nothing does. */
+export function differences(before: RunRecord, now: RunRecord): string[] {
+  const settings = (config: CreamConfig) => {
+    const flat = flatten(config, '', new Map());
+    for (const key of flat.keys()) if (FREE.has(key) || BY_CONTENT.has(key)) flat.delete(key);
+    return flat;
+  };
+  const fewer = now.config.iterations < before.config.iterations;
+  const inputs = short(now.inputs);
+  if (!('data.prompts' in before.inputs)) inputs.delete('data.prompts'); // a run without iterations read no prompts
+  return [
+    ...compare('', settings(before.config), settings(now.config)),
+    ...(fewer
+      ? [`iterations: was ${before.config.iterations}, is ${now.config.iterations}; it may only be raised`]
+      : []),
+    ...compare('content of ', short(before.inputs), inputs),
+    ...compare(
+      'version of ',
+      new Map(Object.entries(before.versions)),
+      new Map(Object.entries(now.versions)),
+    ),
+    ...(before.threads === now.threads ? [] : [`threads: was ${before.threads}, is ${now.threads}`]),
+  ];
+}

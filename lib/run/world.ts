@@ -1,0 +1,140 @@
+import { gradeResponse } from '../data/answers.js';
+import { Tokenizer } from '../data/tokenizer.js';
+import { CreamError } from '../errors.js';
+import type { EvaluatedProblem } from '../stages/evaluate.js';
+import { Model } from '../native/model.js';
+import type { SftExample } from '../stages/sft.js';
+import type { RankedGroup } from '../types.js';
+import {
+  type Dropped,
+  type Prompt,
+  promptsPerIteration,
+  readPrompts,
+  readSftExamples,
+  sliceOf,
+} from './inputs.js';
+import { Models } from './models.js';
+import type { Run, StageInfo } from './run.js';
+import type { TaskSummary } from './summary.js';
+import { evaluateTasks } from './tasks.js';
+
+/** What the steps of a run share: the models, the tokenizer and the data, read when they are first needed. */
+export interface World {
+  run: Run;
+  models: Models;
+  tokenizer: Tokenizer;
+  /** False when there is no data.sft: M1 is M0. */
+  fineTuned: boolean;
+  directoryOf: (model: number) => string;
+  sftExamples: () => Promise<{ examples: SftExample[]; dropped: Dropped }>;
+  /** The prompts of iteration t. */
+  prompts: (t: number) => Promise<Prompt[]>;
+  /** Which responses are right, by prompt id, for the prompts of iteration t that have a label. */
+  correctness: (t: number, groups: readonly RankedGroup[]) => Promise<Map<string, boolean[]>>;
+  evaluateTasks: (
+    model: Model,
+    info: StageInfo,
+  ) => Promise<{ tasks: TaskSummary[]; records: EvaluatedProblem[]; metrics: Record<string, number> }>;
+  onStep: (info: StageInfo) => (step: number, total: number, metrics: Record<string, number>) => void;
+}
+
+const DEFAULT_MAX_LENGTH = 2048;
+
+function resolveMaxLength(setting: number | 'auto', context: number): number {
+  if (setting === 'auto') return Math.min(DEFAULT_MAX_LENGTH, context);
+  if (setting <= context) return setting;
+  throw new CreamError(
+    'INVALID_CONFIG',
+    `maxLength ${setting} is more than the model's context of ${context} tokens; lower it`,
+  );
+}
+
+/** Computes `make` once. */
+function once<T>(make: () => Promise<T>): () => Promise<T> {
+  let made: Promise<T> | undefined;
+  return () => (made ??= make());
+}
+
+export async function openWorld(run: Run): Promise<World> {
+  const { config, record, signal } = run;
+  const { data, sampling } = config;
+  const fineTuned = data.sft !== undefined;
+  const directoryOf = (number: number) => {
+    if (number === 0 || (number === 1 && !fineTuned)) return config.model;
+    return run.dir.path(number === 1 ? 'sft/model' : `iteration-${number - 1}/policy`);
+  };
+  const { device, dtype } = config;
+  const models = new Models(directoryOf, (directory) =>
+    Model.load(directory, { device, dtype, threads: record.threads, signal }),
+  );
+  // Chat templates may print the date: a continued run must render what the first process did.
+  const tokenizer = await Tokenizer.load(config.model, { now: new Date(record.created) });
+  const { config: modelConfig } = await models.policy(0);
+  const maxLength = resolveMaxLength(config.maxLength, modelConfig.maxPositionEmbeddings);
+  const reading = { chat: data.chat, maxLength, extract: data.extract, signal };
+
+  const warnDropped = (path: string, { tooLong }: Dropped) => {
+    if (tooLong > 0)
+      run.warn(
+        'too-long',
+        `${path}: ${tooLong} records are left out, they do not fit into ${maxLength} tokens`,
+      );
+  };
+  const allPrompts = once(async () => {
+    const { prompts, dropped } = await readPrompts(data.prompts!, tokenizer, {
+      ...reading,
+      maxNewTokens: sampling.maxNewTokens,
+    });
+    warnDropped(data.prompts!, dropped);
+    return prompts;
+  });
+  const slice = async (t: number) => {
+    const prompts = await allPrompts();
+    const { iterations, seed } = config;
+    const each = await run.decided('prompts-per-iteration', () =>
+      promptsPerIteration(sampling.promptsPerIteration, prompts.length, iterations),
+    );
+    promptsPerIteration(each, prompts.length, iterations); // also when iterations were added to a run
+    return sliceOf(prompts, t, each, seed);
+  };
+  if (config.iterations > 0 && !fineTuned) {
+    run.warn(
+      'm1-is-m0',
+      'there is no data.sft, so M1 is M0: at iteration 1 both rank by their log-likelihood per token and agree by construction',
+    );
+  }
+
+  return {
+    run,
+    models,
+    tokenizer,
+    fineTuned,
+    directoryOf,
+    sftExamples: async () => {
+      const read = await readSftExamples(data.sft!, tokenizer, reading);
+      warnDropped(data.sft!, read.dropped);
+      return read;
+    },
+    prompts: slice,
+    correctness: async (t, groups) => {
+      const labelled = new Map((await slice(t)).map((prompt) => [prompt.id, prompt]));
+      const flags = new Map<string, boolean[]>();
+      for (const { id, responses } of groups) {
+        const prompt = labelled.get(id);
+        if (prompt?.label === undefined) continue;
+        const { label, choices } = prompt;
+        const problem = choices === undefined ? { label } : { label, choices };
+        flags.set(
+          id,
+          responses.map((response) => gradeResponse(response, problem, data.extract).correct),
+        );
+      }
+      return flags;
+    },
+    evaluateTasks: (model, info) => evaluateTasks(run, tokenizer, maxLength, model, info),
+    onStep: (info) => (step, total, metrics) => {
+      run.stepMetrics(info, step, metrics);
+      run.progress(info, step, total, 'steps', { metrics });
+    },
+  };
+}

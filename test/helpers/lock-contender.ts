@@ -1,0 +1,23 @@
+import { type Lock, lockFolder } from '../../lib/run/lock.js';
+
+// A process that locks folders on request, for test/run/lock.test.ts.
+
+let held: Lock | undefined;
+
+process.on('message', async (message: { lock?: string; release?: true }) => {
+  if (message.release) {
+    await held?.release();
+    held = undefined;
+    process.send!({ released: true });
+    return;
+  }
+  const start = performance.now();
+  try {
+    held = await lockFolder(message.lock!);
+    process.send!({ locked: true });
+  } catch (error) {
+    const { code, message } = error as { code: string; message: string };
+    process.send!({ locked: false, code, message, ms: performance.now() - start });
+  }
+});
+process.send!('ready');
