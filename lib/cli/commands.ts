@@ -1,6 +1,31 @@
 import type { Command } from './command.js';
+import { doctorCommand } from './commands/doctor.js';
+import { evaluateCommand } from './commands/evaluate.js';
+import { generateCommand } from './commands/generate.js';
 import { initCommand } from './commands/init.js';
+import { inspectCommand } from './commands/inspect.js';
+import { pairCommand } from './commands/pair.js';
+import { rankCommand } from './commands/rank.js';
+import { runCommand } from './commands/run.js';
+import { sampleCommand } from './commands/sample.js';
+import { scoreCommand } from './commands/score.js';
+import { sftCommand } from './commands/sft.js';
+import { trainCommand } from './commands/train.js';
 import { validateCommand } from './commands/validate.js';
 
 /** Every command, in the order of the help. */
-export const COMMANDS: readonly Command[] = [initCommand, validateCommand];
+export const COMMANDS: readonly Command[] = [
+  initCommand,
+  validateCommand,
+  runCommand,
+  generateCommand,
+  sftCommand,
+  sampleCommand,
+  scoreCommand,
+  rankCommand,
+  pairCommand,
+  trainCommand,
+  evaluateCommand,
+  inspectCommand,
+  doctorCommand,
+];

@@ -98,7 +98,8 @@ export function loadTask(path: string, options: JsonlOptions = {}): Promise<Json
   return readJsonl(path, readTask, options);
 }
 
-function readPrompt(row: JsonlRow, extract: Extraction = 'auto'): PromptRecord {
+/** The prompt of a row of any kind. */
+export function readPrompt(row: JsonlRow, extract: Extraction = 'auto'): PromptRecord {
   const record: PromptRecord = { id: rowId(row), prompt: '' };
   if (has(row, 'prompt')) {
     record.prompt = promptField(row);

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
+import type { Readable } from 'node:stream';
 import { CreamError } from '../errors.js';
 
 // JSON Lines: one JSON object per line, UTF-8. A byte order mark, CRLF line ends and blank lines are accepted.
@@ -25,6 +26,8 @@ export interface JsonlOptions {
   /** How many faulty rows may be left out before the file is refused. Default 0: the first one refuses it. */
   maxBadRows?: number;
   signal?: AbortSignal;
+  /** Read in place of the file; `path` is then its name in messages and ids. */
+  stream?: Readable;
 }
 
 export interface JsonlRecords<T> {
@@ -155,7 +158,7 @@ function recogniseOtherFormat(bytes: Buffer): string | undefined {
 /** Yields the bytes of each line without its end, or the limit (a number) in place of an over-long line. */
 async function* readLines(path: string, options: JsonlOptions): AsyncGenerator<Buffer | number> {
   const { maxLineBytes = DEFAULT_MAX_LINE_BYTES, signal } = options;
-  const stream = createReadStream(path, { highWaterMark: 1 << 20 });
+  const stream = options.stream ?? createReadStream(path, { highWaterMark: 1 << 20 });
   let pieces: Buffer[] = [];
   let length = 0;
   let isFirst = true;

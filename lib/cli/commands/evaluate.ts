@@ -1,0 +1,35 @@
+import { defineCommand } from '../command.js';
+import { MODEL_OPTIONS, choice, flag, integer, number, path, seed, text } from '../options.js';
+
+export const evaluateCommand = defineCommand({
+  name: 'evaluate',
+  describe: 'accuracy of a model on held-out problems, with a 95 % interval',
+  options: {
+    model: path('model folder', { alias: 'm', required: true }),
+    task: path('problems: JSON lines {question, choices|answer, label}; - is standard input', {
+      alias: 'i',
+      required: true,
+    }),
+    output: path('file for every answer and its verdict (JSON lines)', { alias: 'o' }),
+    name: text('name of the task', { defaultText: "the file's" }),
+    extract: choice('how the answer is read', ['auto', 'choice', 'number', 'exact'], { default: 'auto' }),
+    maxNewTokens: integer('length limit of an answer', {
+      min: 1,
+      defaultText: '512, or what the context leaves',
+    }),
+    samples: integer('sampled answers per problem besides the greedy one', { min: 0, default: 0 }),
+    temperature: number('of the sampled answers', { above: 0, defaultText: '1' }),
+    topP: number('of the sampled answers', { above: 0, max: 1, defaultText: '1' }),
+    limit: integer('use only the first problems', { min: 1 }),
+    seed: seed(),
+    chat: flag("put questions into the model's chat template as a user's turn"),
+    json: flag('the result as one JSON object on standard output'),
+    ...MODEL_OPTIONS,
+  },
+  examples: [['evaluate -m ./model --task gsm8k.test.jsonl', 'greedy accuracy']],
+  async run(values, context) {
+    const { evaluateTask } = await import('../evaluate.js');
+    await evaluateTask(values, context);
+    return 0;
+  },
+});

@@ -1,0 +1,107 @@
+import { Tokenizer } from '../data/tokenizer.js';
+import { CreamError } from '../errors.js';
+import { writeFileDurably } from '../run/storage.js';
+import type { Context } from './command.js';
+import { generationDefaults } from './generation-defaults.js';
+import { encodePrompts, parsePrompt, type PromptRow, readInput } from './input.js';
+import { loadModel, type ModelValues } from './models.js';
+import { isStandardOutput, prepareOutputFile } from './output.js';
+import { Progress } from './progress.js';
+
+export interface GenerateValues extends ModelValues {
+  model: string;
+  prompt: string | undefined;
+  input: string | undefined;
+  output: string | undefined;
+  n: number;
+  maxNewTokens: number | undefined;
+  temperature: number | undefined;
+  topP: number | undefined;
+  topK: number | undefined;
+  seed: bigint;
+  chat: boolean;
+  json: boolean;
+}
+
+/** `cream generate`: responses go out as soon as they and all before them are finished. */
+export async function generate(values: GenerateValues, context: Context): Promise<void> {
+  const { terminal, signal, isQuiet } = context;
+  await prepareOutputFile(values.output);
+  const tokenizer = await Tokenizer.load(values.model);
+  const rows = await readPrompts(values, signal);
+  const prompts = await encodePrompts(tokenizer, rows, values.chat, signal);
+  await using model = await loadModel(values.model, values, context);
+  const defaults = await generationDefaults(values.model);
+  const longest = prompts.reduce((length, { ids }) => Math.max(length, ids.length), 0);
+  const room = model.config.maxPositionEmbeddings - longest;
+  if (room < 1) {
+    throw new CreamError(
+      'INVALID_DATA',
+      `the longest prompt has ${longest} tokens; the model's context of ${model.config.maxPositionEmbeddings} leaves no room for a response`,
+    );
+  }
+  const responses = model.generate({
+    prompts,
+    n: values.n,
+    maxNewTokens: values.maxNewTokens ?? Math.min(defaults.maxNewTokens, room),
+    temperature: values.temperature ?? defaults.temperature,
+    topP: values.topP ?? defaults.topP,
+    topK: values.topK ?? defaults.topK,
+    stopIds: tokenizer.eosIds,
+    seed: values.seed,
+    signal,
+  });
+
+  const collected: string[] = [];
+  const emit = async (text: string): Promise<void> => {
+    if (isStandardOutput(values.output)) await terminal.print(text);
+    else collected.push(text);
+  };
+  // Text that appears on the same screen would be torn apart by a moving block.
+  const isSilent = isQuiet || (isStandardOutput(values.output) && terminal.isOutputTerminal);
+  const progress = new Progress(terminal, { isQuiet: isSilent });
+  const total = prompts.length * values.n;
+  const waiting = new Map<number, string>();
+  let next = 0;
+  let finished = 0;
+  try {
+    for await (const { promptId, promptIndex, sample, ids, logprobs, finishReason } of responses) {
+      const text = tokenizer.decode(ids, { skipSpecialTokens: true });
+      const line = values.json
+        ? JSON.stringify({ promptId, sample, text, ids: [...ids], logprobs: [...logprobs], finishReason })
+        : text;
+      waiting.set(promptIndex * values.n + sample, `${line}\n`);
+      finished += 1;
+      progress.event({
+        type: 'progress',
+        stage: 'sample',
+        iteration: 0,
+        done: finished,
+        total,
+        unit: 'responses',
+      });
+      for (let ready = waiting.get(next); ready !== undefined; ready = waiting.get(next)) {
+        waiting.delete(next);
+        next += 1;
+        await emit(ready);
+      }
+    }
+  } finally {
+    progress.stop();
+  }
+  if (!isStandardOutput(values.output)) {
+    await writeFileDurably(values.output, collected.join(''));
+    if (!isQuiet) terminal.note(`wrote ${total} responses to ${values.output}`);
+  }
+}
+
+async function readPrompts({ prompt, input }: GenerateValues, signal: AbortSignal): Promise<PromptRow[]> {
+  if (prompt !== undefined && input !== undefined) {
+    throw new CreamError('USAGE', '--prompt and --input are both given; use one of them');
+  }
+  if (input !== undefined) return readInput(input, parsePrompt, signal);
+  if (prompt === undefined) {
+    throw new CreamError('USAGE', 'no prompt is given; use --prompt TEXT or --input FILE.jsonl');
+  }
+  return [{ id: 'prompt', prompt }];
+}

@@ -1,0 +1,149 @@
+import { readdir, readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { loadPairs, loadPrompts, loadSft, loadTask } from '../data/datasets.js';
+import { readJsonl } from '../data/jsonl.js';
+import { keysOf } from '../data/rows.js';
+import { Tokenizer } from '../data/tokenizer.js';
+import { CreamError, isCreamError } from '../errors.js';
+import { tally } from '../run/summary.js';
+import type { RunSummary } from '../run/summary.js';
+import type { Context } from './command.js';
+import { formatBytes, formatCount, formatDuration } from './format.js';
+import { summaryTable } from './summary.js';
+
+/** `cream inspect`: facts about a folder or file, without loading weights. */
+export async function inspect(
+  { json }: { json: boolean },
+  { terminal, words, signal }: Context,
+): Promise<void> {
+  const [kind, path] = words as [string, string];
+  const inspectors = { model: inspectModel, data: inspectData, run: inspectRun };
+  if (!Object.hasOwn(inspectors, kind)) {
+    throw new CreamError('USAGE', `cream inspect knows model, data and run, not ${JSON.stringify(kind)}`);
+  }
+  const { facts, text } = await inspectors[kind as keyof typeof inspectors](path, signal);
+  await terminal.print(json ? `${JSON.stringify(facts)}\n` : `${text ?? asLines(facts)}\n`);
+}
+
+interface Inspection {
+  facts: object;
+  /** For people, where the facts by name are not enough. */
+  text?: string;
+}
+
+const SHOWN_CONFIG_KEYS = [
+  'model_type',
+  'vocab_size',
+  'hidden_size',
+  'intermediate_size',
+  'num_hidden_layers',
+  'num_attention_heads',
+  'num_key_value_heads',
+  'max_position_embeddings',
+  'tie_word_embeddings',
+];
+
+async function inspectModel(directory: string): Promise<Inspection> {
+  const config = new Map(
+    Object.entries(Object(await readJson(join(directory, 'config.json'), 'INVALID_CHECKPOINT'))),
+  );
+  const files = (await readdir(directory)).filter((name) => name.endsWith('.safetensors'));
+  const sizes = await Promise.all(files.map(async (name) => (await stat(join(directory, name))).size));
+  const tokenizer = await Tokenizer.load(directory);
+  const facts = {
+    directory,
+    ...Object.fromEntries(
+      SHOWN_CONFIG_KEYS.flatMap((key) => (config.has(key) ? [[key, config.get(key)]] : [])),
+    ),
+    dtype: config.get('dtype') ?? config.get('torch_dtype') ?? null,
+    weights: `${files.length} files, ${formatBytes(sizes.reduce((sum, size) => sum + size, 0))}`,
+    tokenizer_vocabulary: tokenizer.vocabSize,
+    bos_id: tokenizer.bosId ?? null,
+    stop_ids: tokenizer.eosIds,
+    chat_template: tokenizer.hasChatTemplate,
+  };
+  return { facts };
+}
+
+async function inspectData(path: string, signal: AbortSignal): Promise<Inspection> {
+  const options = { signal };
+  const { records } = await readJsonl(
+    path,
+    (row) => ({ keys: keysOf(row), bytes: Buffer.byteLength(JSON.stringify(row.value)) }),
+    options,
+  );
+  const usable: string[] = [];
+  const unusable: Record<string, string> = {};
+  const readers = { prompts: loadPrompts, sft: loadSft, pairs: loadPairs, task: loadTask };
+  for (const [use, load] of Object.entries(readers)) {
+    try {
+      await load(path, options);
+      usable.push(use);
+    } catch (error) {
+      if (!isCreamError(error) || error.code !== 'INVALID_DATA') throw error;
+      unusable[use] = error.message;
+    }
+  }
+  const bytes = records.map((record) => record.bytes).sort((a, b) => a - b);
+  const facts = {
+    path,
+    rows: records.length,
+    keys: tally(records.map(({ keys }) => keys)),
+    bytesPerRow: { least: bytes[0], median: bytes[Math.floor(bytes.length / 2)], most: bytes.at(-1) },
+    usableAs: usable,
+    notUsableAs: unusable,
+  };
+  const lines = [
+    `${path}: ${formatCount(records.length)} rows of ${bytes[0]} to ${bytes.at(-1)} bytes`,
+    ...Object.entries(facts.keys).map(([keys, count]) => `  ${formatCount(count ?? 0)} with ${keys}`),
+    `usable as: ${usable.join(', ') || 'nothing'}`,
+    ...Object.entries(unusable).map(([use, why]) => `not as ${use}: ${why}`),
+  ];
+  return { facts, text: lines.join('\n') };
+}
+
+async function inspectRun(directory: string): Promise<Inspection> {
+  const summary = await readJson(join(directory, 'summary.json'), 'INVALID_ARGUMENT').catch(
+    (error: unknown) => {
+      if (isCreamError(error) && error.code === 'INVALID_ARGUMENT') return undefined;
+      throw error;
+    },
+  );
+  if (summary !== undefined) return { facts: Object(summary), text: summaryTable(summary as RunSummary) };
+  const manifest = (await readJson(join(directory, 'manifest.json'), 'INVALID_ARGUMENT')) as {
+    stages: { key: string; record: { seconds: number } }[];
+  };
+  const done = manifest.stages.map(({ key, record }) => ({ stage: key, seconds: record.seconds }));
+  const lines = done.map(({ stage, seconds }) => `  ${stage.padEnd(28)} ${formatDuration(seconds)}`);
+  return {
+    facts: { directory, finished: false, done },
+    text: [`${directory}: a run that is not finished; done so far:`, ...lines].join('\n'),
+  };
+}
+
+async function readJson(path: string, code: 'INVALID_CHECKPOINT' | 'INVALID_ARGUMENT'): Promise<unknown> {
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (cause) {
+    const { code: reason } = cause as NodeJS.ErrnoException;
+    if (reason !== 'ENOENT' && reason !== 'ENOTDIR') throw cause;
+    throw new CreamError(code, `there is no ${path}`, { cause });
+  }
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new CreamError('RUN_CORRUPT', `${path} is not valid JSON`, { cause });
+  }
+}
+
+function asLines(facts: object): string {
+  const entries = Object.entries(facts);
+  const width = Math.max(...entries.map(([name]) => name.length));
+  return entries
+    .map(
+      ([name, value]) =>
+        `${name.padEnd(width)}  ${typeof value === 'string' ? value : JSON.stringify(value)}`,
+    )
+    .join('\n');
+}

@@ -1,0 +1,78 @@
+import { type JsonlRow, rowError } from '../data/jsonl.js';
+import { finiteNumber, has, idsField } from '../data/rows.js';
+import { CreamError } from '../errors.js';
+import { tally } from '../run/summary.js';
+import { pair, type PairOptions } from '../stages/pair.js';
+import type { RankedGroup, Response, UndefinedConsistency } from '../types.js';
+import type { Context } from './command.js';
+import { numberList, parseResponses, readInput } from './input.js';
+import { prepareOutputFile, writeRecords } from './output.js';
+
+export interface PairValues extends PairOptions {
+  input: string;
+  output: string | undefined;
+}
+
+/** `cream pair`: from ranked rows to what `cream train` reads. */
+export async function pairGroups(values: PairValues, { terminal, signal, isQuiet }: Context): Promise<void> {
+  if (values.weight === 'constant' && values.constant === undefined) {
+    throw new CreamError('USAGE', '--weight constant needs --constant');
+  }
+  if (values.weight !== 'constant' && values.constant !== undefined) {
+    throw new CreamError('USAGE', `--constant has no effect with --weight ${values.weight}`);
+  }
+  await prepareOutputFile(values.output);
+  const groups = await readInput(values.input, parseRanked, signal);
+  const { pairs, dropped, meanConsistency } = pair(groups, values);
+  const reasons = Object.entries(tally(dropped.map(({ reason }) => reason)));
+  const counts = reasons.map(([reason, count]) => `${count} ${reason}`).join(', ');
+  if (pairs.length === 0) throw new CreamError('NO_PAIRS', `${groups.length} groups made no pair: ${counts}`);
+  await writeRecords(values.output, pairs, terminal);
+  if (isQuiet) return;
+  terminal.note(`${pairs.length} pairs of ${groups.length} groups, mean C ${meanConsistency?.toFixed(3)}`);
+  if (counts !== '') terminal.note(`without a pair: ${counts}`);
+}
+
+function parseRanked(row: JsonlRow): RankedGroup {
+  const { id, prompt, promptIds, responses } = parseResponses(row);
+  if (promptIds === undefined) throw rowError(row, 'promptIds is missing; cream score adds it');
+  const [rewards, previousRewards, logprobs] = (['rewards', 'previousRewards', 'logprobs'] as const).map(
+    (name) => {
+      const list = numberList(row, name);
+      if (list === undefined) throw rowError(row, `${name} is missing; cream score adds it`);
+      if (list.length === responses.length) return list;
+      throw rowError(row, `there are ${responses.length} responses but ${list.length} ${name}`);
+    },
+  ) as [number[], number[], number[]];
+  const reason = row.value['undefinedBecause'];
+  if (!has(row, 'consistency') && typeof reason !== 'string') {
+    throw rowError(row, 'consistency is missing; cream rank adds it');
+  }
+  const consistency = has(row, 'consistency') ? finiteNumber(row, 'consistency') : null;
+  if (consistency !== null && (consistency < 0 || consistency > 1)) {
+    throw rowError(row, `consistency must be in [0, 1], got ${consistency}`);
+  }
+  const responseIds = has(row, 'responseIds') ? (row.value['responseIds'] as unknown[]) : [];
+  const tokenised = responses.map(({ ids, text }, i): Response => {
+    const known = ids ?? idsOrNone(row, responseIds[i]);
+    if (known === undefined) throw rowError(row, `responses[${i}] has no ids; cream score adds responseIds`);
+    return { ids: known, text: text ?? '', finishReason: 'stop' };
+  });
+  return {
+    id,
+    prompt: prompt ?? '',
+    promptIds,
+    responses: tokenised,
+    logprobs,
+    numTokens: tokenised.map(({ ids }) => ids.length),
+    rewards,
+    previousRewards,
+    tau: has(row, 'tau') ? finiteNumber(row, 'tau') : null,
+    consistency,
+    ...(consistency === null && { undefinedBecause: reason as UndefinedConsistency }),
+  };
+}
+
+function idsOrNone(row: JsonlRow, ids: unknown): number[] | undefined {
+  return ids === undefined ? undefined : idsField({ ...row, value: { ids } }, 'ids');
+}

@@ -1,0 +1,84 @@
+import { Tokenizer } from '../data/tokenizer.js';
+import { CreamError } from '../errors.js';
+import { sample, type TokenizedPrompt } from '../stages/sample.js';
+import type { Group } from '../types.js';
+import type { Context } from './command.js';
+import { defaultConfig } from './defaults.js';
+import { encodePrompts, parsePrompt, readInput } from './input.js';
+import { loadModel, type ModelValues } from './models.js';
+import { isStandardOutput, prepareOutputFile, writeRecords } from './output.js';
+import { Progress } from './progress.js';
+
+export interface SampleValues extends ModelValues {
+  model: string;
+  input: string;
+  output: string | undefined;
+  n: number | undefined;
+  maxNewTokens: number | undefined;
+  temperature: number | undefined;
+  topP: number | undefined;
+  topK: number | undefined;
+  seed: number;
+  stream: string | undefined;
+  chat: boolean;
+}
+
+/** `cream sample`: the first stage of an iteration. */
+export async function sampleGroups(values: SampleValues, context: Context): Promise<void> {
+  const { signal, terminal, isQuiet } = context;
+  await prepareOutputFile(values.output);
+  const rows = await readInput(values.input, parsePrompt, signal);
+  const tokenizer = await Tokenizer.load(values.model);
+  const encoded = await encodePrompts(tokenizer, rows, values.chat, signal);
+  const prompts = rows.map(
+    ({ id, prompt, label }, i): TokenizedPrompt => ({
+      id,
+      prompt: prompt ?? '',
+      promptIds: encoded[i]!.ids,
+      ...(label !== undefined && { label }),
+    }),
+  );
+  await using model = await loadModel(values.model, values, context);
+  const { sampling } = defaultConfig();
+  const limit = model.config.maxPositionEmbeddings;
+  const longest = prompts.reduce((length, { promptIds }) => Math.max(length, promptIds.length), 0);
+  if (longest >= limit) {
+    throw new CreamError('INVALID_DATA', `a prompt has ${longest} tokens; the model's context has ${limit}`);
+  }
+  const options = {
+    n: values.n ?? sampling.n,
+    maxNewTokens: values.maxNewTokens ?? Math.min(sampling.maxNewTokens, limit - longest),
+    temperature: values.temperature ?? sampling.temperature,
+    topP: values.topP ?? sampling.topP,
+    topK: values.topK ?? sampling.topK,
+  };
+  const progress = new Progress(terminal, { isQuiet });
+  const total = prompts.length * options.n;
+  let done = 0;
+  let groups: Group[];
+  try {
+    groups = await sample(prompts, options, {
+      policy: model,
+      decode: (ids) => tokenizer.decode(ids, { skipSpecialTokens: true }),
+      stopIds: tokenizer.eosIds,
+      seed: values.seed,
+      stream: values.stream ?? 'iteration-1',
+      signal,
+      onResponse: () => {
+        done += 1;
+        progress.event({ type: 'progress', stage: 'sample', iteration: 0, done, total, unit: 'responses' });
+      },
+    });
+  } finally {
+    progress.stop();
+  }
+  await writeRecords(values.output, groups, terminal);
+  const truncated = groups
+    .flatMap(({ responses }) => responses)
+    .filter(({ finishReason }) => finishReason === 'length');
+  if (isQuiet) return;
+  const where = isStandardOutput(values.output) ? '' : ` to ${values.output}`;
+  terminal.note(
+    `${total} responses to ${prompts.length} prompts${where}, ${truncated.length} cut at the length limit`,
+  );
+}

@@ -1,0 +1,246 @@
+import { realpath } from 'node:fs/promises';
+import { Tokenizer } from '../data/tokenizer.js';
+import { CreamError } from '../errors.js';
+import type { Model } from '../native/model.js';
+import {
+  judgesOf,
+  score as scoreGroups,
+  type GroupLogprobs,
+  type Judges,
+  type Scorer,
+  withRewards,
+} from '../stages/score.js';
+import type { Group } from '../types.js';
+import type { Context } from './command.js';
+import { defaultConfig } from './defaults.js';
+import { encodePrompts, parseResponses, readInput, type ResponsesRow } from './input.js';
+import { loadModel, type ModelValues } from './models.js';
+import { prepareOutputFile, writeRecords } from './output.js';
+import { Progress } from './progress.js';
+
+export interface ScoreValues extends ModelValues {
+  model: string;
+  base: string | undefined;
+  previous: string | undefined;
+  input: string;
+  output: string | undefined;
+  beta: number | undefined;
+  previousReward: 'auto' | 'implicit' | 'likelihood' | 'anchor';
+  lengthNormalize: boolean;
+  perToken: boolean;
+  appendStop: boolean;
+  chat: boolean;
+  maxTokensPerBatch: number | undefined;
+}
+
+/** Groups between two reports of progress. */
+const CHUNK = 32;
+
+/** `cream score`: one pass per model, one model in memory at a time. */
+export async function score(values: ScoreValues, context: Context): Promise<void> {
+  const { terminal, signal, isQuiet } = context;
+  checkValues(values);
+  await prepareOutputFile(values.output);
+  const rows = await readInput(values.input, parseResponses, signal);
+  const tokenizer = await Tokenizer.load(values.model);
+  const groups = await tokenise(rows, tokenizer, values, signal);
+
+  const progress = new Progress(terminal, { isQuiet });
+  try {
+    const folders = await distinctFolders(values);
+    const passes = new Map<string, Pass>();
+    for (const folder of new Set(folders.values())) {
+      const wantsTokens = values.perToken && folder === folders.get('policy');
+      passes.set(
+        folder,
+        await scoreWith(folder, groups, { ...values, perToken: wantsTokens }, context, progress),
+      );
+    }
+    const passOf = (role: Role): Pass | undefined => {
+      const folder = folders.get(role);
+      return folder === undefined ? undefined : passes.get(folder);
+    };
+    const judges = judgesFor(values, folders);
+    const records = assemble(rows, groups, values, judges, passOf);
+    progress.stop();
+    await writeRecords(values.output, records, terminal);
+  } finally {
+    progress.stop();
+  }
+}
+
+type Role = 'policy' | 'base' | 'previous';
+
+interface Pass {
+  logprobs: GroupLogprobs[];
+  /** Per group, per response; empty unless asked for. */
+  tokenLogprobs: number[][][];
+}
+
+function checkValues({ base, previous, beta, lengthNormalize, previousReward }: ScoreValues): void {
+  const needsBase: (readonly [isGiven: boolean, name: string])[] = [
+    [beta !== undefined, '--beta'],
+    [lengthNormalize, '--length-normalize'],
+    [previousReward === 'implicit' || previousReward === 'anchor', `--previous-reward ${previousReward}`],
+  ];
+  for (const [isGiven, name] of needsBase) {
+    if (isGiven && base === undefined) throw new CreamError('USAGE', `${name} has no effect without --base`);
+  }
+  if (previousReward !== 'auto' && previous === undefined && previousReward !== 'anchor') {
+    throw new CreamError('USAGE', `--previous-reward ${previousReward} has no effect without --previous`);
+  }
+}
+
+/** The folder of each role; the same folder under two names is loaded once. */
+async function distinctFolders({ model, base, previous }: ScoreValues): Promise<Map<Role, string>> {
+  const folders = new Map<Role, string>();
+  for (const [role, folder] of [
+    ['policy', model],
+    ['base', base],
+    ['previous', previous],
+  ] as const) {
+    if (folder !== undefined) folders.set(role, await realpath(folder).catch(() => folder));
+  }
+  return folders;
+}
+
+async function tokenise(
+  rows: readonly ResponsesRow[],
+  tokenizer: Tokenizer,
+  { chat, appendStop }: ScoreValues,
+  signal: AbortSignal,
+): Promise<Group[]> {
+  const prompts = await encodePrompts(tokenizer, rows, chat, signal);
+  const texts = rows.flatMap(({ id, prompt, promptIds, responses }, row) =>
+    responses.flatMap((response, index) =>
+      response.ids === undefined
+        ? [{ row, index, id, text: response.text, prompt: prompt ?? promptIds! }]
+        : [],
+    ),
+  );
+  const encoded = await tokenizer.responseIdsAll(texts, { chat, signal });
+  const idsOfText = new Map(texts.map(({ row, index }, i) => [`${row} ${index}`, encoded[i]!]));
+  return rows.map(({ id, prompt, responses }, row) => ({
+    id,
+    prompt: prompt ?? '',
+    promptIds: prompts[row]!.ids,
+    responses: responses.map((response, index) => {
+      if (response.ids !== undefined) tokenizer.checkIds(response.ids, `prompt ${id}, response ${index}`);
+      const ids = response.ids ?? withoutStop(idsOfText.get(`${row} ${index}`)!, tokenizer, appendStop);
+      return { ids, text: response.text ?? '', finishReason: 'stop' };
+    }),
+  }));
+}
+
+/** The text's own tokens. The tokenizer ends a response with a stop token, which users' text cannot contain. */
+function withoutStop(ids: number[], tokenizer: Tokenizer, appendStop: boolean): number[] {
+  const last = ids.at(-1);
+  return !appendStop && last !== undefined && tokenizer.eosIds.includes(last) ? ids.slice(0, -1) : ids;
+}
+
+async function scoreWith(
+  folder: string,
+  groups: readonly Group[],
+  values: ScoreValues,
+  context: Context,
+  progress: Progress,
+): Promise<Pass> {
+  const { signal } = context;
+  await using model = await loadModel(folder, values, context);
+  const maxTokensPerBatch = values.maxTokensPerBatch ?? defaultConfig().score.maxTokensPerBatch;
+  const pass: Pass = { logprobs: [], tokenLogprobs: [] };
+  const collector = new TokenCollector(model, values.perToken);
+  for (let start = 0; start < groups.length; start += CHUNK) {
+    const chunk = groups.slice(start, start + CHUNK);
+    pass.logprobs.push(...(await scoreGroups(chunk, collector, { maxTokensPerBatch, signal })));
+    if (values.perToken) pass.tokenLogprobs.push(...chunk.map((group, i) => collector.tokensOf(i, group)));
+    const done = Math.min(start + CHUNK, groups.length);
+    progress.event({
+      type: 'progress',
+      stage: 'score',
+      iteration: 0,
+      done,
+      total: groups.length,
+      unit: 'groups',
+    });
+  }
+  return pass;
+}
+
+/** Passes scoring on to a model and remembers the log-probs of single tokens. */
+class TokenCollector implements Scorer {
+  readonly #model: Model;
+  readonly #perToken: boolean;
+  #tokens: Map<string, number[]>[] = [];
+
+  constructor(model: Model, perToken: boolean) {
+    this.#model = model;
+    this.#perToken = perToken;
+  }
+
+  async score(...[groups, options]: Parameters<Scorer['score']>): Promise<{ logprobs: number[] }[]> {
+    const scored = await this.#model.score(groups, { ...options, perToken: this.#perToken });
+    this.#tokens = scored.map(
+      ({ tokenLogprobs }, g) =>
+        new Map(tokenLogprobs?.map((logprobs, r) => [groups[g]!.responses[r]!.join(), [...logprobs]])),
+    );
+    return scored;
+  }
+
+  tokensOf(index: number, { responses }: Group): number[][] {
+    return responses.map(({ ids }) => this.#tokens[index]?.get(ids.join()) ?? []);
+  }
+}
+
+/** M0 as the previous policy has no DPO reward, which would be 0 everywhere, so it ranks by likelihood. */
+function judgesFor({ previousReward }: ScoreValues, folders: ReadonlyMap<Role, string>): Judges {
+  if (previousReward !== 'auto') return { policy: 'implicit', previous: previousReward };
+  const isBase = folders.get('previous') === folders.get('base');
+  return {
+    policy: 'implicit',
+    previous: judgesOf(isBase ? 1 : 2, { previousReward, fineTuned: true }).previous,
+  };
+}
+
+function assemble(
+  rows: readonly ResponsesRow[],
+  groups: readonly Group[],
+  values: ScoreValues,
+  judges: Judges,
+  passOf: (role: Role) => Pass | undefined,
+): object[] {
+  const policy = passOf('policy')!;
+  const [base, previous] = [passOf('base'), passOf('previous')];
+  const { lengthNormalize } = values;
+  const beta = values.beta ?? defaultConfig().beta;
+  const rewarded =
+    base === undefined
+      ? undefined
+      : withRewards(
+          groups,
+          { policy: policy.logprobs, base: base.logprobs, previous: previous?.logprobs },
+          { beta, lengthNormalize, judges },
+        );
+  return groups.map((group, i) => {
+    const isText = rows[i]!.responses.some(({ ids }) => ids === undefined);
+    const numTokens = group.responses.map(({ ids }) => ids.length);
+    const scored = rewarded?.[i];
+    const ranksPrevious = previous !== undefined || values.previousReward === 'anchor';
+    return {
+      ...rows[i]!.fields,
+      id: rows[i]!.fields['id'] ?? group.id,
+      promptIds: group.promptIds,
+      ...(isText && { responseIds: group.responses.map(({ ids }) => ids) }),
+      logprobs: policy.logprobs[i]!.logprobs,
+      numTokens,
+      ...(values.perToken && { tokenLogprobs: policy.tokenLogprobs[i] }),
+      ...(scored !== undefined && { baseLogprobs: scored.baseLogprobs, rewards: scored.rewards }),
+      ...(previous !== undefined && { previousLogprobs: previous.logprobs[i]!.logprobs }),
+      ...(scored !== undefined && ranksPrevious && { previousRewards: scored.previousRewards }),
+      ...(scored === undefined &&
+        previous !== undefined && {
+          previousRewards: previous.logprobs[i]!.logprobs.map((sum, r) => sum / (numTokens[r] || Number.NaN)),
+        }),
+    };
+  });
+}

@@ -1,0 +1,170 @@
+import { loadPairs, type PairRecord } from '../data/datasets.js';
+import { Tokenizer } from '../data/tokenizer.js';
+import type { CreamConfig } from '../config.js';
+import type { Model } from '../native/model.js';
+import { score } from '../stages/score.js';
+import { train } from '../stages/train.js';
+import type { PreferencePair } from '../types.js';
+import type { Context } from './command.js';
+import { defaultConfig } from './defaults.js';
+import { inputSource } from './input.js';
+import { loadModel } from './models.js';
+import { Progress } from './progress.js';
+import {
+  finishTraining,
+  fitting,
+  prepareTraining,
+  StepLog,
+  type TrainingValues,
+  withOptions,
+} from './training.js';
+
+export interface TrainValues extends TrainingValues {
+  beta: number | undefined;
+  loss: CreamConfig['train']['loss'] | undefined;
+  sftCoefficient: number | undefined;
+}
+
+/** Pairs that are scored between two reports of progress. */
+const CHUNK = 32;
+
+/** A pair as tokens; its reference log-probs may be missing. */
+type TokenizedPair = Omit<PreferencePair, 'referenceChosenLogprob' | 'referenceRejectedLogprob'> &
+  Pick<PairRecord, 'referenceChosenLogprob' | 'referenceRejectedLogprob'>;
+
+/** `cream train`: one stage of the method, from a model folder and pairs to a model folder. */
+export async function trainPairs(values: TrainValues, context: Context): Promise<void> {
+  const { signal, terminal, isQuiet } = context;
+  await prepareTraining(values);
+  const defaults = defaultConfig();
+  const options = withOptions(defaults.train, { ...values });
+  const beta = values.beta ?? defaults.beta;
+  const source = inputSource(values.input, signal);
+  const { records } = await loadPairs(source.name, source.options);
+  const tokenizer = await Tokenizer.load(values.model);
+  const tokenized = await tokenise(records, tokenizer, values.chat, signal);
+
+  await using model = await loadModel(values.model, values, context);
+  const progress = new Progress(terminal, { isQuiet });
+  const log = new StepLog(progress, 'train');
+  const unweighted = records.filter(
+    ({ weight, consistency }) => weight === undefined && consistency === undefined,
+  );
+  if (unweighted.length > 0 && !isQuiet) {
+    terminal.note(
+      `${unweighted.length} of ${records.length} pairs have no weight or consistency: 1 is taken (plain DPO)`,
+    );
+  }
+  try {
+    const lengthOf = ({ promptIds, chosenIds, rejectedIds }: TokenizedPair): number =>
+      promptIds.length + Math.max(chosenIds.length, rejectedIds.length);
+    const fit = fitting(tokenized, lengthOf, values, model, (message) => log.warn('too-long', message));
+    const pairs = await withReferences(fit, model, defaults.score.maxTokensPerBatch, progress, signal);
+    const trainer = await model.createTrainer(options);
+    const metrics = await train(pairs, trainer, {
+      options,
+      beta,
+      dtype: model.dtype,
+      seed: values.seed,
+      stream: 'train',
+      signal,
+      onStep: (step, total, stepMetrics) => log.step(step, total, stepMetrics),
+      onWarning: (code, message) => log.warn(code, message),
+    });
+    trainer.dispose();
+    progress.stop();
+    await finishTraining(model, log, { examples: pairs.length, metrics }, values, context);
+  } finally {
+    progress.stop();
+  }
+}
+
+/** Ids that a row gives are used as they are; text is tokenised, with the token that ends a response. */
+async function tokenise(
+  records: readonly PairRecord[],
+  tokenizer: Tokenizer,
+  chat: boolean,
+  signal: AbortSignal,
+): Promise<TokenizedPair[]> {
+  const encoding = { chat, signal };
+  const promptIds = await encodeMissing(records, 'promptIds', (some) =>
+    tokenizer.promptIdsAll(some, encoding),
+  );
+  const responses = (side: 'chosen' | 'rejected'): Promise<number[][]> =>
+    encodeMissing(records, `${side}Ids`, (some) =>
+      tokenizer.responseIdsAll(
+        some.map(({ id, prompt, [side]: text }) => ({ id, prompt, text })),
+        encoding,
+      ),
+    );
+  const chosenIds = await responses('chosen');
+  const rejectedIds = await responses('rejected');
+  return records.map((record, i) => {
+    for (const key of ['promptIds', 'chosenIds', 'rejectedIds'] as const) {
+      if (record[key] !== undefined) tokenizer.checkIds(record[key], `pair ${record.id}, ${key}`);
+    }
+    const weight = record.weight ?? record.consistency ?? 1;
+    return {
+      chosenReward: Number.NaN,
+      rejectedReward: Number.NaN,
+      consistency: weight,
+      ...record,
+      weight,
+      promptIds: promptIds[i]!,
+      chosenIds: chosenIds[i]!,
+      rejectedIds: rejectedIds[i]!,
+    };
+  });
+}
+
+async function encodeMissing(
+  records: readonly PairRecord[],
+  key: 'promptIds' | 'chosenIds' | 'rejectedIds',
+  encode: (records: readonly PairRecord[]) => Promise<number[][]>,
+): Promise<number[][]> {
+  const missing = records.filter((record) => record[key] === undefined);
+  const encoded = await encode(missing);
+  const byId = new Map(missing.map(({ id }, i) => [id, encoded[i]!]));
+  return records.map((record) => record[key] ?? byId.get(record.id)!);
+}
+
+/** The reference of the loss is the model before its first step: where a row has no log-probs, it gives them. */
+async function withReferences(
+  pairs: readonly TokenizedPair[],
+  model: Model,
+  maxTokensPerBatch: number,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<PreferencePair[]> {
+  const isMissing = ({ referenceChosenLogprob, referenceRejectedLogprob }: TokenizedPair): boolean =>
+    referenceChosenLogprob === undefined || referenceRejectedLogprob === undefined;
+  const missing = pairs.filter(isMissing);
+  const found = new Map<string, readonly number[]>();
+  for (let start = 0; start < missing.length; start += CHUNK) {
+    const chunk = missing.slice(start, start + CHUNK);
+    const groups = chunk.map(({ id, prompt, promptIds, chosenIds, rejectedIds }) => ({
+      id,
+      prompt,
+      promptIds,
+      responses: [chosenIds, rejectedIds].map((ids) => ({ ids, text: '', finishReason: 'stop' as const })),
+    }));
+    for (const { id, logprobs } of await score(groups, model, { maxTokensPerBatch, signal }))
+      found.set(id, logprobs);
+    const done = start + chunk.length;
+    progress.event({
+      type: 'progress',
+      stage: 'score',
+      iteration: 0,
+      done,
+      total: missing.length,
+      unit: 'pairs',
+    });
+  }
+  return pairs.map((pair) => {
+    const [chosen, rejected] = found.get(pair.id) ?? [
+      pair.referenceChosenLogprob,
+      pair.referenceRejectedLogprob,
+    ];
+    return { ...pair, referenceChosenLogprob: chosen!, referenceRejectedLogprob: rejected! };
+  });
+}
