@@ -4,7 +4,7 @@ import os from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { formatBytes } from './format.js';
-import { packageRoot } from './package.js';
+import { packageRoot } from '../package.js';
 
 // What `cream doctor` looks at. Each check finds out by itself and never throws.
 

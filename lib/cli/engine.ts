@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { CreamError } from '../errors.js';
 import type { Terminal } from './terminal.js';
-import { packageRoot } from './package.js';
+import { packageRoot } from '../package.js';
 
 /**
  * Called before a command loads a model. npm does not build native code on installation, so the first use does:

@@ -1,7 +1,8 @@
 import { stringify } from 'yaml';
 import { loadConfig } from '../config-file.js';
 import type { CreamConfig } from '../config.js';
-import { runCream } from '../cream.js';
+import { runCream } from '../run/host.js';
+import type { ResumeMode } from '../run/run.js';
 import { CreamError, isCreamError } from '../errors.js';
 import type { Context } from './command.js';
 import { asOverrides, missingFiles } from './config-input.js';
@@ -15,6 +16,7 @@ export interface RunValues {
   device: string | undefined;
   dtype: 'auto' | 'float32' | 'bfloat16' | undefined;
   threads: number | undefined;
+  resume: ResumeMode;
   json: boolean;
   dryRun: boolean;
 }
@@ -43,7 +45,7 @@ export async function executeRun(
     ...(values.json && terminal.isOutputTerminal && { isLive: false }),
   });
   try {
-    const run = runCream(config, { signal });
+    const run = runCream(config, { signal, resume: values.resume });
     for await (const event of run) {
       if (values.json) await terminal.print(`${JSON.stringify(event)}\n`);
       progress.event(event);
