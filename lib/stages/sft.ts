@@ -33,7 +33,7 @@ export type SftTraining = Pick<
 > & { options: TrainingOptions };
 
 /** M_0 -> M_1 in place. Metrics of the last step. */
-export function sft(
+export async function sft(
   examples: readonly SftExample[],
   trainer: SftTrainer,
   training: SftTraining,

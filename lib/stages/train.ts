@@ -101,7 +101,7 @@ export function checkStart(
 }
 
 /** M_t -> M_{t+1} in place: preference training on pairs, each with its weight C. Metrics of the last step. */
-export function train(
+export async function train(
   pairs: readonly PreferencePair[],
   trainer: PreferenceTrainer,
   training: PreferenceTraining,

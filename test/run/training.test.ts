@@ -70,7 +70,10 @@ async function train(folder: string, optimizer: Arithmetic, extra: Partial<Train
 const readMetrics = (folder: string) => readFileSync(join(folder, 'metrics.jsonl'), 'utf8');
 
 t.test('killed after any step, a training ends with the same state and the same metrics', async (t) => {
-  const folders = t.testdir({ whole: {}, ...Object.fromEntries(Array.from({ length: 9 }, (_, i) => [`kill-${i}`, {}])) });
+  const folders = t.testdir({
+    whole: {},
+    ...Object.fromEntries(Array.from({ length: 9 }, (_, i) => [`kill-${i}`, {}])),
+  });
   const whole = join(folders, 'whole');
   const uninterrupted = new Arithmetic();
   const last = await train(whole, uninterrupted);
@@ -88,11 +91,7 @@ t.test('killed after any step, a training ends with the same state and the same 
     const third = new Arithmetic();
     t.strictSame(await train(folder, third), last, `killed after step ${kill}`);
     t.strictSame(third.state, uninterrupted.state);
-    t.equal(
-      readMetrics(folder),
-      readMetrics(whole),
-      'no step is there twice and none is missing',
-    );
+    t.equal(readMetrics(folder), readMetrics(whole), 'no step is there twice and none is missing');
   }
 });
 

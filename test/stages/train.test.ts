@@ -1,0 +1,47 @@
+import t from 'tap';
+import { validateConfig } from '../../lib/config.js';
+import { checkStart, lossAtStart, train } from '../../lib/stages/train.js';
+import type { PreferencePair } from '../../lib/types.js';
+
+const PAIR: PreferencePair = {
+  id: 'a',
+  prompt: 'p',
+  promptIds: [1],
+  chosen: '',
+  chosenIds: Array(20).fill(1),
+  rejected: '',
+  rejectedIds: Array(30).fill(1),
+  chosenReward: 1,
+  rejectedReward: 0,
+  consistency: 0.7,
+  weight: 0.7,
+  referenceChosenLogprob: -40,
+  referenceRejectedLogprob: -60,
+};
+const options = validateConfig({ model: 'm', iterations: 0 }).train;
+
+t.test('the loss at z = 0 is known for every loss', async (t) => {
+  const at = (loss: typeof options.loss, sftCoefficient = 0) =>
+    lossAtStart([PAIR], { ...options, loss, sftCoefficient }, 0.1);
+  t.equal(at('sigmoid'), Math.log(2));
+  t.equal(at('sigmoid-norm'), Math.log(2));
+  t.equal(at('hinge'), 1);
+  t.equal(at('ipo'), 1 / (2 * 0.1) ** 2);
+  t.equal(at('sigmoid', 0.5), Math.log(2) + 0.5 * 2, 'plus the mean -log p per chosen token');
+});
+
+t.test('a training that does not start at log 2 is stopped', async (t) => {
+  const start = (loss: number, dtype: 'float32' | 'bfloat16' = 'float32') =>
+    checkStart([PAIR], loss, { options, beta: 0.1, dtype });
+  start(Math.log(2));
+  start(Math.log(2) + 1e-5);
+  t.throws(() => start(Math.log(2) + 0.001), { code: 'DIVERGED', message: /in place of 0\.693/ });
+  t.throws(() => start(0.6), { code: 'DIVERGED' });
+  start(Math.log(2) + 0.05, 'bfloat16'); // rounding by batch shape
+  t.throws(() => start(1.2, 'bfloat16'), { code: 'DIVERGED' });
+});
+
+t.test('without a pair there is nothing to train on', async (t) => {
+  const training = { options, beta: 0.1, dtype: 'float32', seed: 0, stream: 'iteration-1/train' } as const;
+  await t.rejects(train([], {} as never, training), { code: 'NO_PAIRS', message: /iteration-1\/train/ });
+});
