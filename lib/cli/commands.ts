@@ -1,4 +1,5 @@
 import type { Command } from './command.js';
+import { demoCommand } from './commands/demo.js';
 import { doctorCommand } from './commands/doctor.js';
 import { evaluateCommand } from './commands/evaluate.js';
 import { generateCommand } from './commands/generate.js';
@@ -28,4 +29,5 @@ export const COMMANDS: readonly Command[] = [
   evaluateCommand,
   inspectCommand,
   doctorCommand,
+  demoCommand,
 ];
