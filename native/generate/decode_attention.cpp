@@ -39,8 +39,10 @@ void score_rows(const float* q, const T* keys, int64_t num_blocks, int64_t head_
   for (; b + N <= num_blocks; b += N) {
     score_tile<T, M, N>(q, keys + b * block, head_dim, scores + b * kBlockTokens, stride);
   }
-  for (; b < num_blocks; ++b) {
-    score_tile<T, M, 1>(q, keys + b * block, head_dim, scores + b * kBlockTokens, stride);
+  if constexpr (N > 1) {
+    if (b < num_blocks) {
+      score_rows<T, M, N / 2>(q, keys + b * block, num_blocks - b, head_dim, scores + b * kBlockTokens, stride);
+    }
   }
 }
 
@@ -145,9 +147,16 @@ struct Scratch {
 };
 
 template <typename T>
-void run_task(const Task& task, T* out, const T* qkv, int64_t qkv_stride, const KvCache& cache, int64_t layer,
+void run_task(const Task& task, T* out, const T* qkv, const KvCache& cache, int64_t layer,
               const DecodeAttentionShape& shape, Scratch& scratch) {
   const DecodeGroup& group = *task.group;
+  const int64_t qkv_stride = (shape.num_heads + 2 * shape.num_kv_heads) * shape.head_dim;
+  const T* first_row = qkv + (group.first_row + task.first) * qkv_stride;
+  for (int64_t i = 0; i < task.count; ++i) {
+    const T* key = first_row + i * qkv_stride + (shape.num_heads + task.kv_head) * shape.head_dim;
+    cache.write(group.responses[task.first + i], layer, task.kv_head, group.new_length - 1, key,
+                key + shape.num_kv_heads * shape.head_dim);
+  }
   const int64_t head_dim = shape.head_dim;
   const int64_t padded_dim = round_up(head_dim, kLanes);
   const int64_t per_kv = shape.num_heads / shape.num_kv_heads;  // query heads that share this kv head
@@ -169,7 +178,7 @@ void run_task(const Task& task, T* out, const T* qkv, int64_t qkv_stride, const 
 
   const float scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
   for (int64_t i = 0; i < task.count; ++i) {
-    const T* q = qkv + (group.first_row + task.first + i) * qkv_stride + task.kv_head * per_kv * head_dim;
+    const T* q = first_row + i * qkv_stride + task.kv_head * per_kv * head_dim;
     float* scaled = queries + i * per_kv * head_dim;
     for (int64_t d = 0; d < per_kv * head_dim; ++d) scaled[d] = to_float(q[d]) * scale;
   }
@@ -230,7 +239,7 @@ void decode_attention(at::Tensor& out, const at::Tensor& qkv, const KvCache& cac
     at::parallel_for(0, static_cast<int64_t>(tasks.size()), 1, [&](int64_t begin, int64_t end) {
       Scratch scratch;
       for (int64_t i = begin; i < end; ++i) {
-        run_task(tasks[i], result, rows, qkv.stride(0), cache, layer, shape, scratch);
+        run_task(tasks[i], result, rows, cache, layer, shape, scratch);
       }
     });
   });

@@ -15,7 +15,7 @@ struct DecodeGroup {
   int64_t first_row = 0;
   KvRegion prompt;
   int64_t prompt_length = 0;
-  int64_t new_length = 0;          // cached new tokens of each response, the current one included
+  int64_t new_length = 0;          // new tokens of each response, the current one included
   std::vector<KvRegion> responses;  // one per row
 };
 
@@ -24,12 +24,13 @@ struct DecodeAttentionShape {
   int64_t window = 0;  // sliding window in tokens, 0 = none
 };
 
-//   qkv [R, >= Hq D]: rotated queries in the first columns; out [R, Hq D]; both contiguous, one dtype
+// First stores each row's key and value as the last new token of its sequence, then attends.
+//   qkv [R, (Hq + 2 Hkv) D] after RoPE, out [R, Hq D]; both contiguous, one dtype
 // A row's result does not depend on which other rows are in the batch.
 void decode_attention(at::Tensor& out, const at::Tensor& qkv, const KvCache& cache, int64_t layer,
                       const std::vector<DecodeGroup>& groups, const DecodeAttentionShape& shape);
 
-// The same by softmax over gathered keys and values in float64.
+// The attention alone, over what the cache holds, by plain loops in float64.
 at::Tensor decode_attention_reference(const at::Tensor& qkv, const KvCache& cache, int64_t layer,
                                       const std::vector<DecodeGroup>& groups, const DecodeAttentionShape& shape);
 

@@ -6,6 +6,7 @@
 #include "model/rope_cache.h"
 #include "ops/dispatch.h"
 #include "ops/linear.h"
+#include "ops/linear_rows.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
 #include "ops/swiglu.h"
@@ -20,6 +21,17 @@ void gather_rows(at::Tensor& out, const at::Tensor& table, const std::vector<int
   T* to = out.mutable_data_ptr<T>();
   const T* from = table.const_data_ptr<T>();
   for (size_t r = 0; r < ids.size(); ++r) std::copy_n(from + ids[r] * width, width, to + int64_t(r) * width);
+}
+
+// Many rows reuse the weights from the caches, where the library's blocked products are faster.
+constexpr int64_t kFewRows = 128;
+
+void apply(at::Tensor& out, const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias) {
+  if (x.size(0) <= kFewRows) {
+    linear_rows(out, x, w, bias);
+  } else {
+    linear_out(out, x, w, bias);
+  }
 }
 
 }  // namespace
@@ -55,41 +67,23 @@ at::Tensor Decoder::step(const std::vector<int32_t>& tokens, const std::vector<D
   at::Tensor normed = rms_norm(residual, weights_.layers[0].attention_norm, eps);
   for (int64_t i = 0; i < config_.num_layers; ++i) {
     const LayerWeights& layer = weights_.layers[i];
-    linear_out(qkv, normed, layer.qkv, layer.qkv_bias);
+    apply(qkv, normed, layer.qkv, layer.qkv_bias);
     if (config_.qk_norm) {
       at::Tensor keys = qkv.narrow(1, config_.q_size(), config_.kv_size());
       rms_norm_heads_(qkv, config_.num_heads, layer.q_norm, eps);
       rms_norm_heads_(keys, config_.num_kv_heads, layer.k_norm, eps);
     }
     rope_(qkv, config_.num_heads + config_.num_kv_heads, config_.head_dim, positions_.data(), angles_);
-    write_keys_values(qkv, i, groups, cache);
     decode_attention(attended, qkv, cache, i, groups,
                      {config_.num_heads, config_.num_kv_heads, config_.head_dim, config_.sliding_window[i]});
-    linear_out(mixed, attended, layer.o, layer.o_bias);
+    apply(mixed, attended, layer.o, layer.o_bias);
     normed = add_rms_norm_(residual, mixed, layer.mlp_norm, eps);
-    linear_out(gate_up, normed, layer.gate_up, layer.gate_up_bias);
-    linear_out(mixed, swiglu(gate_up), layer.down, layer.down_bias);
+    apply(gate_up, normed, layer.gate_up, layer.gate_up_bias);
+    apply(mixed, swiglu(gate_up), layer.down, layer.down_bias);
     const bool last = i + 1 == config_.num_layers;
     normed = add_rms_norm_(residual, mixed, last ? weights_.final_norm : weights_.layers[i + 1].attention_norm, eps);
   }
   return normed;
-}
-
-void Decoder::write_keys_values(at::Tensor& qkv, int64_t layer, const std::vector<DecodeGroup>& groups,
-                                const KvCache& cache) const {
-  with_dtype(qkv.scalar_type(), "decoder", [&](auto zero) {
-    using T = decltype(zero);
-    const T* rows = qkv.const_data_ptr<T>() + config_.q_size();
-    for (const DecodeGroup& group : groups) {
-      for (size_t i = 0; i < group.responses.size(); ++i) {
-        const T* keys = rows + (group.first_row + int64_t(i)) * config_.qkv_size();
-        for (int64_t head = 0; head < config_.num_kv_heads; ++head) {
-          const T* key = keys + head * config_.head_dim;
-          cache.write(group.responses[i], layer, head, group.new_length - 1, key, key + config_.kv_size());
-        }
-      }
-    }
-  });
 }
 
 }  // namespace cream

@@ -22,9 +22,6 @@ class Decoder {
   at::Tensor step(const std::vector<int32_t>& tokens, const std::vector<DecodeGroup>& groups, const KvCache& cache);
 
  private:
-  void write_keys_values(at::Tensor& qkv, int64_t layer, const std::vector<DecodeGroup>& groups,
-                         const KvCache& cache) const;
-
   const Weights& weights_;
   const ModelConfig& config_;
   at::Tensor angles_;

@@ -10,7 +10,7 @@
 #include "generate/generate_plan.h"
 #include "model/transformer.h"
 #include "ops/dispatch.h"
-#include "ops/linear.h"
+#include "ops/linear_rows.h"
 #include "ops/philox.h"
 #include "ops/sampler.h"
 
@@ -45,8 +45,7 @@ class Scheduler {
         is_stop_(config_.vocab_size),
         cache_(config_, model.dtype, plan_.num_blocks) {
     for (const int32_t id : options.stop_ids) is_stop_[id] = true;
-    logits_rows_ = std::clamp<int64_t>(
-        kLogitsBytes / (config_.vocab_size * static_cast<int64_t>(c10::elementSize(model.dtype))), 16, 4096);
+    logits_rows_ = std::clamp<int64_t>(kLogitsBytes / (config_.vocab_size * int64_t{sizeof(float)}), 16, 4096);
   }
 
   void run() {
@@ -54,7 +53,8 @@ class Scheduler {
     int64_t longest = 0;
     for (const auto& prompt : prompts_) longest = std::max(longest, static_cast<int64_t>(prompt.ids.size()));
     Decoder decoder(weights_, plan_.max_rows, longest + options_.max_new_tokens);
-    logits_ = at::empty({std::min(logits_rows_, plan_.max_rows), config_.vocab_size}, weights_.flat.options());
+    logits_rows_ = std::min(logits_rows_, plan_.max_rows);
+    logits_ = at::empty({logits_rows_, config_.vocab_size}, at::kFloat);
 
     while (next_launch_ < plan_.launches.size() || !groups_.empty()) {
       while (prefill()) check_cancelled();
@@ -179,9 +179,8 @@ class Scheduler {
     size_t draw = 0;
     for (int64_t begin = 0; begin < hidden.size(0); begin += logits_rows_) {
       const int64_t size = std::min(logits_rows_, hidden.size(0) - begin);
-      at::Tensor logits = logits_.size(0) >= size ? logits_.narrow(0, 0, size)
-                                                  : at::empty({size, config_.vocab_size}, weights_.flat.options());
-      cream::linear_out(logits, hidden.narrow(0, begin, size), weights_.head);
+      at::Tensor logits = logits_.narrow(0, 0, size);  // float32 also for bfloat16 weights: the sums are
+      linear_rows(logits, hidden.narrow(0, begin, size), weights_.head);
       std::vector<int64_t> rows;
       std::vector<float> uniforms;
       for (; draw < rows_.size() && rows_[draw] < begin + size; ++draw) {

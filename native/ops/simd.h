@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 namespace cream {
 
@@ -55,6 +56,57 @@ inline float sum_lanes(Floats v) {
     for (int64_t i = 0; i < width; ++i) lanes[i] += lanes[i + width];
   }
   return lanes[0];
+}
+
+namespace simd_detail {
+
+// Runs of W lanes, of a and of b in turn: the even runs (odd = 0) or the odd runs of both.
+template <int W>
+constexpr int run_lane(int i, int odd) {
+  const int run = i / W;
+  return (run / 2 * 2 + odd) * W + i % W + (run % 2) * int(kLanes);
+}
+
+template <int W, int kOdd>
+inline Floats runs(Floats a, Floats b) {
+  constexpr auto lane = [](int i) constexpr { return run_lane<W>(i, kOdd); };
+  const Ints lanes{lane(0), lane(1), lane(2),  lane(3),  lane(4),  lane(5),  lane(6),  lane(7),
+                   lane(8), lane(9), lane(10), lane(11), lane(12), lane(13), lane(14), lane(15)};
+  return __builtin_shuffle(a, b, lanes);
+}
+
+template <int W>
+inline Floats fold(Floats a, Floats b) {
+  return runs<W, 0>(a, b) + runs<W, 1>(a, b);
+}
+
+}  // namespace simd_detail
+
+// Lane i of the result is the sum of vectors[i]'s lanes, for 16 vectors; the same tree as sum_lanes.
+inline Floats sum_each(const Floats* vectors) {
+  using simd_detail::fold;
+  Floats eight[8], four[4];
+  for (int i = 0; i < 8; ++i) eight[i] = fold<8>(vectors[i], vectors[i + 8]);
+  for (int i = 0; i < 4; ++i) four[i] = fold<4>(eight[i], eight[i + 4]);
+  return fold<1>(fold<2>(four[0], four[2]), fold<2>(four[1], four[3]));
+}
+
+// Transposes a 16 x 16 matrix of 32-bit values in place; the values are only moved.
+inline void transpose16(Floats* rows) {
+  using simd_detail::runs;
+  const auto stage = [rows](auto width) {
+    constexpr int W = decltype(width)::value;
+    for (int i = 0; i < kLanes; ++i) {
+      if (i & W) continue;
+      const Floats a = rows[i], b = rows[i + W];
+      rows[i] = runs<W, 0>(a, b);
+      rows[i + W] = runs<W, 1>(a, b);
+    }
+  };
+  stage(std::integral_constant<int, 8>{});
+  stage(std::integral_constant<int, 4>{});
+  stage(std::integral_constant<int, 2>{});
+  stage(std::integral_constant<int, 1>{});
 }
 
 inline float max_lanes(Floats v) {
