@@ -11,6 +11,7 @@
 #include "addon/model_wrap.h"
 #include "addon/process.h"
 #include "addon/test_core.h"
+#include "addon/test_generate.h"
 #include "addon/trainer_wrap.h"
 #include "model/safetensors.h"
 
@@ -86,6 +87,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   add("randomModel", ModelWrap::random);
   add("safetensorsHeader", safetensors_header);
   register_core_tests(env, exports);
+  register_generate_tests(env, exports);
   return exports;
 }
 
