@@ -159,11 +159,15 @@ export interface NativeTrainer {
 export interface NativeModel {
   readonly numParameters: number;
   readonly dtype: NativeDtype;
-  /** Resolves when all responses have been delivered; `onResponse` is called as they finish. */
+  /**
+   * Resolves when all responses have been delivered; `onResponse` is called as they finish. A promise that it
+   * returns holds the response's place in a bounded queue: the engine waits when too many are unsettled, unless
+   * another verb is queued. What it throws cancels the work and becomes the rejection.
+   */
   generate(
     prompts: { ids: Int32Array; key: bigint }[],
     options: NativeGenerateOptions,
-    onResponse: (response: NativeResponse) => void,
+    onResponse: (response: NativeResponse) => void | Promise<void>,
     token: NativeCancelToken,
   ): Promise<void>;
   score(
@@ -190,6 +194,8 @@ export interface NativeBinding {
   cancelToken(): NativeCancelToken;
   /** Linux: end this process when its parent dies. */
   dieWithParent(): void;
+  /** glibc: keep freed buffers in the process. Never in a foreign host: it changes malloc for everyone. */
+  tuneMalloc(): void;
   loadModel(options: {
     config: NativeModelConfig;
     files: string[];
@@ -226,13 +232,18 @@ export function loadBinding(): NativeBinding {
   if (loaded !== undefined) return loaded;
   const path = addonPath();
   if (!existsSync(path)) {
-    throw new CreamError('ENVIRONMENT', `the native addon is not built (${path} is missing); run: npm run build`);
+    throw new CreamError(
+      'ENVIRONMENT',
+      `the native addon is not built (${path} is missing); run: npm run build`,
+    );
   }
   try {
     loaded = createRequire(import.meta.url)(path) as NativeBinding;
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new CreamError('ENVIRONMENT', `the native addon does not load: ${reason}; run: npm run build`, { cause });
+    throw new CreamError('ENVIRONMENT', `the native addon does not load: ${reason}; run: npm run build`, {
+      cause,
+    });
   }
   return loaded;
 }

@@ -1,0 +1,304 @@
+import { createHash } from 'node:crypto';
+import { readCheckpoint, publishCheckpoint, writeCompanions } from '../data/checkpoint.js';
+import type { JsonObject } from '../data/config-reader.js';
+import { inferModelType, type ModelConfig, writeModelConfig } from '../data/model-config.js';
+import { CreamError } from '../errors.js';
+import { type NativeModel, type NativeModelConfig, type NativeResponse, loadBinding } from './binding.js';
+import { AbortableCall, native, toInt32Array } from './call.js';
+import { Trainer, type TrainerOptions } from './trainer.js';
+
+export { Trainer } from './trainer.js';
+
+export interface LoadOptions {
+  /** `auto` takes the best device that this build has. */
+  device?: string;
+  /** `auto`: float32 for a float32 checkpoint, else bfloat16. */
+  dtype?: 'auto' | 'float32' | 'bfloat16';
+  /** Threads of the engine, for the whole process. */
+  threads?: number;
+  signal?: AbortSignal | undefined;
+}
+
+export interface RandomOptions extends LoadOptions {
+  seed: bigint;
+}
+
+export interface GenerateRequest {
+  prompts: readonly { id: string; ids: readonly number[] | Int32Array }[];
+  /** Responses per prompt. Default 1. */
+  n?: number;
+  maxNewTokens: number;
+  /** 0 = greedy. Default 1. */
+  temperature?: number;
+  /** Default 1: no cut. */
+  topP?: number;
+  /** 0 = off, the default. */
+  topK?: number;
+  stopIds?: readonly number[];
+  seed?: number | bigint;
+  /** Mixed into every prompt's key, as "iteration-1": the same prompt gets other responses in another stream. */
+  stream?: string;
+  signal?: AbortSignal | undefined;
+}
+
+export interface GeneratedResponse {
+  promptId: string;
+  promptIndex: number;
+  sample: number;
+  /** The stop token included when it was sampled. */
+  ids: Int32Array;
+  /** Of each id, at temperature 1 and without truncation, in nats. */
+  logprobs: Float32Array;
+  finishReason: 'stop' | 'length';
+}
+
+export interface ScoreRequestGroup {
+  promptIds: readonly number[] | Int32Array;
+  responses: readonly (readonly number[] | Int32Array)[];
+}
+
+export interface ScoreOptions {
+  maxTokensPerBatch?: number;
+  /** Also the log-prob of every token. */
+  perToken?: boolean;
+  signal?: AbortSignal | undefined;
+}
+
+export interface GroupScores {
+  /** Per response, in nats. */
+  logprobs: number[];
+  tokenLogprobs?: Float32Array[];
+}
+
+export interface SaveOptions {
+  /** Folder whose tokenizer, chat template and generation settings are copied. Default: where the model came from. */
+  from?: string;
+  /** Replace a folder that is there. */
+  overwrite?: boolean;
+  maxShardBytes?: number;
+}
+
+const DEFAULT_SCORE_TOKENS = 16_384;
+const DEFAULT_SHARD_BYTES = 5_000_000_000;
+
+/** A model on a device. Dispose it: its memory is outside of what the garbage collector sees. */
+export class Model implements AsyncDisposable {
+  /** The folder it was loaded from. */
+  readonly directory: string | undefined;
+  readonly config: ModelConfig;
+  readonly dtype: 'float32' | 'bfloat16';
+  readonly numParameters: number;
+  readonly #native: NativeModel;
+  readonly #configJson: JsonObject;
+
+  private constructor(
+    nativeModel: NativeModel,
+    config: ModelConfig,
+    configJson: JsonObject,
+    directory: string | undefined,
+  ) {
+    this.#native = nativeModel;
+    this.#configJson = configJson;
+    this.directory = directory;
+    this.config = config;
+    this.dtype = nativeModel.dtype;
+    this.numParameters = nativeModel.numParameters;
+  }
+
+  /** Reads a Hugging Face checkpoint folder. */
+  static async load(directory: string, options: LoadOptions = {}): Promise<Model> {
+    return AbortableCall.during(options.signal, async () => {
+      const { config, configJson, files, embeddingFile } = await readCheckpoint(directory);
+      const { dtype = 'auto' } = options;
+      const loaded = await native(() => {
+        const binding = prepare(options);
+        return binding.loadModel({
+          config: toNative(config),
+          files,
+          dtype: dtype === 'auto' ? dtypeOf(embeddingFile) : dtype,
+          device: deviceOf(options),
+        });
+      });
+      return disposeIfAborted(new Model(loaded, config, configJson, directory), options.signal);
+    });
+  }
+
+  /** New weights, the same for the same seed. dtype `auto` is float32. */
+  static async random(config: NativeModelConfig | ModelConfig, options: RandomOptions): Promise<Model> {
+    const complete: ModelConfig =
+      'modelType' in config ? config : { ...config, modelType: inferModelType(config) };
+    const { dtype: wanted = 'auto', seed } = options;
+    const dtype = wanted === 'auto' ? 'float32' : wanted;
+    const configJson = writeModelConfig(complete, dtype);
+    const made = await native(() =>
+      prepare(options).randomModel({ config: toNative(complete), seed, dtype, device: deviceOf(options) }),
+    );
+    return new Model(made, complete, configJson, undefined);
+  }
+
+  /**
+   * Samples responses and yields them as they finish. A response depends on seed, stream, prompt id and sample
+   * index, not on what else is in the request. Leaving the loop stops the work.
+   */
+  async *generate(request: GenerateRequest): AsyncGenerator<GeneratedResponse, void, undefined> {
+    const { prompts, stream = '', signal } = request;
+    const options = {
+      numSamples: request.n ?? 1,
+      maxNewTokens: request.maxNewTokens,
+      temperature: request.temperature ?? 1,
+      topP: request.topP ?? 1,
+      topK: request.topK ?? 0,
+      stopIds: toInt32Array(request.stopIds ?? [], 'generate: stopIds'),
+      seed: toSeed(request.seed ?? 0),
+      maxLiveTokens: 0,
+      maxLiveSequences: 0,
+    };
+    const keyed = prompts.map(({ id, ids }, index) => ({
+      ids: toInt32Array(ids, `generate: prompts[${index}].ids`),
+      key: promptKey(stream, id),
+    }));
+
+    const call = new AbortableCall(signal);
+    let arrived: { response: NativeResponse; taken: () => void }[] = [];
+    let wake = () => {};
+    let isDone = false;
+    // The engine waits when too many responses are not yet taken.
+    const onResponse = (response: NativeResponse) =>
+      new Promise<void>((taken) => {
+        arrived.push({ response, taken });
+        wake();
+      });
+    const work = call.run((token) => this.#native.generate(keyed, options, onResponse, token));
+    const settled = work.then(
+      () => undefined,
+      (error: unknown) => ({ error }),
+    );
+    void settled.then(() => {
+      isDone = true;
+      wake();
+    });
+    try {
+      while (true) {
+        const batch = arrived;
+        arrived = [];
+        for (const { response, taken } of batch) {
+          taken();
+          const { id: promptId } = prompts[response.promptIndex] as { id: string };
+          yield { promptId, ...response };
+        }
+        if (arrived.length > 0) continue;
+        if (isDone) break;
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+        });
+      }
+      const failure = await settled;
+      if (failure !== undefined) throw failure.error;
+    } finally {
+      call.cancel();
+      await settled;
+      call.end();
+    }
+  }
+
+  /** Log-probs of given responses. An empty response has log-prob 0. */
+  async score(groups: readonly ScoreRequestGroup[], options: ScoreOptions = {}): Promise<GroupScores[]> {
+    const { maxTokensPerBatch = DEFAULT_SCORE_TOKENS, perToken = false, signal } = options;
+    const converted = groups.map(({ promptIds, responses }, group) => ({
+      promptIds: toInt32Array(promptIds, `score: groups[${group}].promptIds`),
+      responses: responses.map((ids, i) => toInt32Array(ids, `score: groups[${group}].responses[${i}]`)),
+    }));
+    const { logprobs, tokenLogprobs } = await AbortableCall.once(signal, (token) =>
+      this.#native.score(converted, { maxTokensPerBatch, perToken }, token),
+    );
+    return logprobs.map((sums, group) => {
+      const tokens = tokenLogprobs?.[group];
+      return { logprobs: [...sums], ...(tokens !== undefined && { tokenLogprobs: tokens }) };
+    });
+  }
+
+  /** Starts full fine-tuning of this model, in place. One trainer at a time. */
+  async createTrainer(options: TrainerOptions = {}): Promise<Trainer> {
+    return Trainer.start(this.#native, options);
+  }
+
+  async clone(): Promise<Model> {
+    const copy = await native(() => this.#native.clone());
+    return new Model(copy, this.config, this.#configJson, this.directory);
+  }
+
+  /** Writes a complete checkpoint folder, which appears whole or not at all. */
+  async save(directory: string, options: SaveOptions = {}): Promise<void> {
+    const { from = this.directory, overwrite = false, maxShardBytes = DEFAULT_SHARD_BYTES } = options;
+    await publishCheckpoint(
+      directory,
+      async (temporary) => {
+        await writeCompanions(from, temporary, this.#configForSave());
+        await native(() => this.#native.save(temporary, maxShardBytes));
+      },
+      { overwrite },
+    );
+  }
+
+  /** Releases the memory once the verbs in progress have ended. Later calls reject. */
+  dispose(): void {
+    this.#native.dispose();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.dispose();
+  }
+
+  #configForSave(): JsonObject {
+    const key = Object.hasOwn(this.#configJson, 'dtype') ? 'dtype' : 'torch_dtype';
+    return { ...this.#configJson, [key]: this.dtype };
+  }
+}
+
+/** Linux: ends this process when its parent dies. */
+export function dieWithParent(): void {
+  loadBinding().dieWithParent();
+}
+
+/** Keeps big buffers in the process between steps. For a process of our own: it changes malloc for everyone. */
+export function tuneMalloc(): void {
+  loadBinding().tuneMalloc();
+}
+
+function prepare({ threads }: LoadOptions) {
+  const binding = loadBinding();
+  if (threads !== undefined) binding.setThreads(threads);
+  return binding;
+}
+
+const deviceOf = ({ device = 'auto' }: LoadOptions) => (device === 'auto' ? 'cpu' : device);
+
+function dtypeOf(file: string): 'float32' | 'bfloat16' {
+  const tensors = loadBinding().safetensorsHeader(file);
+  const embedding = tensors.find(({ name }) => name === 'model.embed_tokens.weight') ?? tensors[0];
+  return embedding?.dtype === 'F32' ? 'float32' : 'bfloat16';
+}
+
+function disposeIfAborted(model: Model, signal: AbortSignal | undefined): Model {
+  if (signal?.aborted === true) model.dispose();
+  return model;
+}
+
+function toNative(config: ModelConfig): NativeModelConfig {
+  const { modelType: _type, bosTokenId: _bos, eosTokenIds: _eos, padTokenId: _pad, ...numbers } = config;
+  return numbers;
+}
+
+function toSeed(seed: number | bigint): bigint {
+  if (typeof seed === 'bigint') return seed;
+  if (Number.isSafeInteger(seed) && seed >= 0) return BigInt(seed);
+  throw new CreamError(
+    'INVALID_ARGUMENT',
+    `generate: seed must be an integer in [0, 2^53) or a bigint, got ${seed}`,
+  );
+}
+
+/** Names a prompt in the random stream: the first 8 bytes of a digest, so that any id will do. */
+function promptKey(stream: string, id: string): bigint {
+  return createHash('sha256').update(`${stream}\0${id}`).digest().readBigUInt64BE(0);
+}
