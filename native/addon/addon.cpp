@@ -12,6 +12,7 @@
 #include "addon/process.h"
 #include "addon/test_core.h"
 #include "addon/test_generate.h"
+#include "addon/test_train.h"
 #include "addon/trainer_wrap.h"
 #include "model/safetensors.h"
 
@@ -88,6 +89,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   add("safetensorsHeader", safetensors_header);
   register_core_tests(env, exports);
   register_generate_tests(env, exports);
+  register_train_tests(env, exports);
   return exports;
 }
 

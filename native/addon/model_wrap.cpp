@@ -175,7 +175,7 @@ Napi::Value ModelWrap::score(const Napi::CallbackInfo& info) {
     const auto model = alive();
     auto groups = to_groups({info, 0, "score: groups"}, model->weights.config.vocab_size);
     const Argument options(info, 1, "score: options");
-    const int64_t max_tokens = options.field("maxTokensPerBatch").integer(1, 1 << 30);
+    const int64_t max_tokens = options.field("maxTokensPerBatch").integer(0, 1 << 30);
     const bool per_token = options.field("perToken").boolean();
     const auto cancelled = CancelToken::flag_of({info, 2, "score: token"});
     return run_async(

@@ -4,28 +4,8 @@
 
 namespace cream {
 
-namespace {
-
-void check_ids(const ModelConfig& config, const std::vector<int32_t>& ids, const char* where, int64_t index,
-               const char* what) {
-  for (size_t i = 0; i < ids.size(); ++i) {
-    TORCH_CHECK_VALUE(ids[i] >= 0 && ids[i] < config.vocab_size, where, " ", index, ": ", what, "[", i,
-                      "] must be a token id below ", config.vocab_size, ", got ", ids[i]);
-  }
-}
-
-}  // namespace
-
-void check_prompt(const ModelConfig& config, const std::vector<int32_t>& prompt, const char* where,
-                  int64_t index) {
-  TORCH_CHECK_VALUE(!prompt.empty(), where, " ", index,
-                    ": the prompt must have at least one token, got none");
-  check_ids(config, prompt, where, index, "prompt");
-}
-
-void check_response(const ModelConfig& config, const std::vector<int32_t>& prompt,
-                    const std::vector<int32_t>& response, const char* where, int64_t index) {
-  check_ids(config, response, where, index, "response");
+void check_length(const ModelConfig& config, const std::vector<int32_t>& prompt,
+                  const std::vector<int32_t>& response, const char* where, size_t index) {
   const auto length = static_cast<int64_t>(prompt.size() + response.size());
   TORCH_CHECK_VALUE(length <= config.max_position_embeddings, where, " ", index,
                     ": prompt and response have ", length, " tokens, but the model has ",

@@ -32,11 +32,8 @@ struct ResponsePack {
 // Rows that a response of `length` tokens costs beside its prompt.
 inline int64_t response_rows(size_t length) { return length == 0 ? 0 : static_cast<int64_t>(length) - 1; }
 
-// Refuses an empty prompt, ids outside of the vocabulary and sequences longer than the model's positions;
-// `where` begins the message.
-void check_prompt(const ModelConfig& config, const std::vector<int32_t>& prompt, const char* where,
-                  int64_t index);
-void check_response(const ModelConfig& config, const std::vector<int32_t>& prompt,
-                    const std::vector<int32_t>& response, const char* where, int64_t index);
+// Refuses a sequence longer than the model's positions; `where` and `index` begin the message.
+void check_length(const ModelConfig& config, const std::vector<int32_t>& prompt,
+                  const std::vector<int32_t>& response, const char* where, size_t index);
 
 }  // namespace cream

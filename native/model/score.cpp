@@ -67,9 +67,8 @@ ScoreResult score(const Model& model, const std::vector<ScoreGroup>& groups, int
   result.logprobs.resize(groups.size());
   result.token_logprobs.resize(groups.size());
   for (size_t g = 0; g < groups.size(); ++g) {
-    check_prompt(config, groups[g].prompt_ids, "score: group", static_cast<int64_t>(g));
     for (const auto& response : groups[g].responses) {
-      check_response(config, groups[g].prompt_ids, response, "score: group", static_cast<int64_t>(g));
+      check_length(config, groups[g].prompt_ids, response, "score: group", g);
     }
     result.logprobs[g].resize(groups[g].responses.size());
     result.token_logprobs[g].resize(groups[g].responses.size());

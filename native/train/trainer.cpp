@@ -18,60 +18,27 @@ namespace cream {
 
 namespace {
 
-void check_options(const AdamWOptions& options) {
-  const auto is_rate = [](double beta) { return beta >= 0 && beta < 1; };
-  TORCH_CHECK_VALUE(is_rate(options.beta1), "trainer: beta1 must be in [0, 1), got ", options.beta1);
-  TORCH_CHECK_VALUE(is_rate(options.beta2), "trainer: beta2 must be in [0, 1), got ", options.beta2);
-  TORCH_CHECK_VALUE(options.epsilon > 0 && std::isfinite(options.epsilon),
-                    "trainer: epsilon must be > 0, got ", options.epsilon);
-  TORCH_CHECK_VALUE(options.weight_decay >= 0 && std::isfinite(options.weight_decay),
-                    "trainer: weightDecay must be >= 0, got ", options.weight_decay);
-  TORCH_CHECK_VALUE(options.max_grad_norm >= 0, "trainer: maxGradNorm must be >= 0 (0 = no clipping), got ",
-                    options.max_grad_norm);
-}
-
-void check_step(size_t batch, int64_t max_tokens_per_batch) {
-  TORCH_CHECK_VALUE(batch > 0, "step: the batch must have at least one example, got none");
-  TORCH_CHECK_VALUE(max_tokens_per_batch >= 1, "step: maxTokensPerBatch must be >= 1, got ",
-                    max_tokens_per_batch);
-}
-
-void check_learning_rate(double learning_rate) {
-  TORCH_CHECK_VALUE(learning_rate >= 0 && std::isfinite(learning_rate),
-                    "step: learningRate must be >= 0, got ", learning_rate);
+void check(const AdamWOptions& options) {
+  TORCH_CHECK_VALUE(options.beta1 < 1, "trainer: beta1 must be below 1, got ", options.beta1);
+  TORCH_CHECK_VALUE(options.beta2 < 1, "trainer: beta2 must be below 1, got ", options.beta2);
+  TORCH_CHECK_VALUE(options.epsilon > 0, "trainer: epsilon must be above 0, got ", options.epsilon);
 }
 
 void check(const ModelConfig& config, const std::vector<SftExample>& batch) {
   for (size_t i = 0; i < batch.size(); ++i) {
-    const auto index = static_cast<int64_t>(i);
-    check_prompt(config, batch[i].prompt_ids, "sftStep: example", index);
-    TORCH_CHECK_VALUE(!batch[i].response_ids.empty(), "sftStep: example ", i, ": the response has no tokens");
-    check_response(config, batch[i].prompt_ids, batch[i].response_ids, "sftStep: example", index);
+    check_length(config, batch[i].prompt_ids, batch[i].response_ids, "sftStep: example", i);
   }
 }
 
 void check(const ModelConfig& config, const std::vector<PairExample>& batch) {
   for (size_t i = 0; i < batch.size(); ++i) {
-    const PairExample& pair = batch[i];
-    check_prompt(config, pair.prompt_ids, "preferenceStep: pair", static_cast<int64_t>(i));
-    for (const auto* response : {&pair.chosen_ids, &pair.rejected_ids}) {
-      TORCH_CHECK_VALUE(!response->empty(), "preferenceStep: pair ", i, ": the ",
-                        response == &pair.chosen_ids ? "chosen" : "rejected", " response has no tokens");
-      check_response(config, pair.prompt_ids, *response, "preferenceStep: pair", static_cast<int64_t>(i));
-    }
-    TORCH_CHECK_VALUE(pair.consistency >= 0 && pair.consistency <= 1, "preferenceStep: pair ", i,
-                      ": consistency must be in [0, 1], got ", pair.consistency);
-    TORCH_CHECK_VALUE(std::isfinite(pair.reference_chosen) && std::isfinite(pair.reference_rejected),
-                      "preferenceStep: pair ", i, ": reference log-probs must be finite, got ",
-                      pair.reference_chosen, " and ", pair.reference_rejected);
+    check_length(config, batch[i].prompt_ids, batch[i].chosen_ids, "preferenceStep: pair", i);
+    check_length(config, batch[i].prompt_ids, batch[i].rejected_ids, "preferenceStep: pair", i);
   }
 }
 
 void check(const PreferenceOptions& options) {
-  TORCH_CHECK_VALUE(options.beta > 0 && std::isfinite(options.beta), "preferenceStep: beta must be > 0, got ",
-                    options.beta);
-  TORCH_CHECK_VALUE(options.sft_coefficient >= 0 && std::isfinite(options.sft_coefficient),
-                    "preferenceStep: sftCoefficient must be >= 0, got ", options.sft_coefficient);
+  TORCH_CHECK_VALUE(options.beta > 0, "preferenceStep: beta must be above 0, got ", options.beta);
 }
 
 double sequence_logprob(const ResponseTargets& response, const std::vector<float>& logprobs) {
@@ -121,7 +88,7 @@ void accumulate(const Weights& weights, Weights& grads, const std::vector<MicroB
 
 StepMetrics sft_pass(const Weights& weights, Weights& grads, const std::vector<SftExample>& batch,
                      int64_t max_tokens_per_batch, const CancelFlag& cancelled) {
-  check_step(batch.size(), max_tokens_per_batch);
+  TORCH_CHECK_VALUE(!batch.empty(), "step: the batch has no examples");
   check(weights.config, batch);
   std::vector<int64_t> rows;
   size_t num_tokens = 0;
@@ -146,7 +113,7 @@ StepMetrics sft_pass(const Weights& weights, Weights& grads, const std::vector<S
 StepMetrics preference_pass(const Weights& weights, Weights& grads, const std::vector<PairExample>& batch,
                             const PreferenceOptions& options, int64_t max_tokens_per_batch,
                             const CancelFlag& cancelled) {
-  check_step(batch.size(), max_tokens_per_batch);
+  TORCH_CHECK_VALUE(!batch.empty(), "step: the batch has no examples");
   check(options);
   check(weights.config, batch);
   std::vector<int64_t> rows;
@@ -194,7 +161,7 @@ std::vector<NamedTensor> cloned(const Weights& grads) {
 
 Trainer::Trainer(std::shared_ptr<Model> model, const AdamWOptions& options)
     : state_(std::make_unique<State>()) {
-  check_options(options);
+  check(options);
   TORCH_CHECK_VALUE(!model->in_training,
                     "trainer: the model is in training already; dispose of its trainer first");
   const at::NoGradGuard no_grad;
@@ -243,7 +210,6 @@ void Trainer::State::apply(double learning_rate, StepMetrics& metrics) {
 StepMetrics Trainer::sft_step(const std::vector<SftExample>& batch, double learning_rate,
                               int64_t max_tokens_per_batch, const CancelFlag& cancelled) {
   const at::NoGradGuard no_grad;
-  check_learning_rate(learning_rate);
   state_->begin_pass();
   auto metrics = sft_pass(state_->model->weights, state_->grads, batch, max_tokens_per_batch, cancelled);
   state_->apply(learning_rate, metrics);
@@ -254,7 +220,6 @@ StepMetrics Trainer::preference_step(const std::vector<PairExample>& batch, cons
                                      double learning_rate, int64_t max_tokens_per_batch,
                                      const CancelFlag& cancelled) {
   const at::NoGradGuard no_grad;
-  check_learning_rate(learning_rate);
   state_->begin_pass();
   auto metrics =
       preference_pass(state_->model->weights, state_->grads, batch, options, max_tokens_per_batch, cancelled);
