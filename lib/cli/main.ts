@@ -51,6 +51,8 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
+const NO_COMMAND = 'a command is needed';
+
 /** What yargs says about a command line that it does not accept. */
 class UsageMistake extends Error {}
 
@@ -82,7 +84,7 @@ function createParser(
     })
     .showHelpOnFail(false)
     .strict()
-    .demandCommand(1, 'a command is needed')
+    .demandCommand(1, NO_COMMAND)
     .help('help')
     .alias('help', 'h')
     .version(packageVersion())
@@ -182,6 +184,9 @@ function explainMessage(message: string, command: Command | undefined, argv: rea
   }
   const needsValue = /^Not enough arguments following: (.*)$/s.exec(message)?.[1];
   if (needsValue !== undefined) return `${dashed(needsValue)} needs a value`;
+  if (message === NO_COMMAND && argv[0]?.startsWith('-')) {
+    return explainUnknown([argv[0].replace(/^--?/, '').split('=', 1)[0]!], command, argv);
+  }
   if (message.startsWith('Not enough non-option arguments')) {
     return `cream ${command?.name ?? ''} needs ${command?.positionals?.syntax.split(' ')[0] ?? 'a command'}`;
   }

@@ -34,7 +34,9 @@ export async function executeRun(
   if (missing.length > 0) throw new CreamError('INVALID_CONFIG', missing.join('\n'));
   if (values.dryRun) {
     await terminal.print(
-      values.json ? `${JSON.stringify(config)}\n` : `${stringify(config)}\n${planOf(config)}\n`,
+      values.json
+        ? `${JSON.stringify(config)}\n`
+        : `${stringify(config, { lineWidth: 0 })}\n${planOf(config)}\n`,
     );
     return 0;
   }

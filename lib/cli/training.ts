@@ -1,3 +1,4 @@
+import { resolve } from 'node:path';
 import type { CreamConfig } from '../config.js';
 import { CreamError } from '../errors.js';
 import type { Model } from '../native/model.js';
@@ -41,7 +42,10 @@ export function withOptions<Section extends CreamConfig['sft']>(
   return { ...defaults, ...(Object.fromEntries(given) as Partial<Section>) };
 }
 
-export async function prepareTraining({ output, metrics, force }: TrainingValues): Promise<void> {
+export async function prepareTraining({ model, output, metrics, force }: TrainingValues): Promise<void> {
+  if (resolve(model) === resolve(output)) {
+    throw new CreamError('USAGE', `--output ${output} is the model to start from; name another folder`);
+  }
   await prepareOutputFolder(output, force);
   await prepareOutputFile(metrics);
 }
@@ -106,7 +110,7 @@ export async function finishTraining(
   values: TrainingValues,
   { terminal, isQuiet }: Context,
 ): Promise<void> {
-  await model.save(values.output);
+  await model.save(values.output, { overwrite: values.force });
   await log.write(values.metrics);
   if (values.json) {
     await terminal.print(`${JSON.stringify({ output: values.output, steps: log.numSteps, ...result })}\n`);
