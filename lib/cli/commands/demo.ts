@@ -3,7 +3,8 @@ import { flag, integer, MODEL_OPTIONS, path } from '../options.js';
 
 export const demoCommand = defineCommand({
   name: 'demo',
-  describe: 'train a small model from nothing and let it improve itself, beside plain self-rewarding (CPU, minutes)',
+  describe:
+    'train a small model from nothing and let it improve itself, beside plain self-rewarding (CPU, minutes)',
   options: {
     output: path('folder for data, checkpoints and both runs', { alias: 'o' }),
     seed: integer('everything random follows from this number', { min: 0, default: 0 }),
