@@ -70,13 +70,13 @@ export async function evaluateTask(values: EvaluateValues, context: Context): Pr
         progress.event({ type: 'progress', stage: 'evaluate', iteration: 0, done, total, unit: 'answers' }),
     });
     progress.stop();
-    const { records: answers, ...result } = evaluation;
+    const { records: answers, greedy, sampled } = evaluation;
     if (values.output !== undefined) await writeRecords(values.output, answers, terminal);
     const text = values.json
-      ? JSON.stringify({ task: name, ...result })
+      ? JSON.stringify({ task: name, ...greedy, greedy, sampled })
       : [
-          `${name}: greedy ${describe(evaluation.greedy)}`,
-          ...(evaluation.sampled === undefined ? [] : [`${name}: sampled ${describe(evaluation.sampled)}`]),
+          `${name}: greedy ${describe(greedy)}`,
+          ...(sampled === undefined ? [] : [`${name}: sampled ${describe(sampled)}`]),
         ].join('\n');
     // Answers that go to standard output are the result; the figures then go beside them.
     if (values.output === '-') terminal.note(text);

@@ -30,6 +30,7 @@ export class Progress {
   readonly #isLive: boolean;
   readonly #now: () => number;
   readonly #startedMs: number;
+  #idleSinceMs: number;
   readonly #restore = (): void => this.#terminal.draw(SHOW_CURSOR);
   #current: Current | undefined;
   #drawnRows = 0;
@@ -43,6 +44,7 @@ export class Progress {
     this.#isLive = !this.#isQuiet && (options.isLive ?? terminal.isLive);
     this.#now = options.now ?? (() => performance.now());
     this.#startedMs = this.#now();
+    this.#idleSinceMs = this.#startedMs;
     if (!this.#isLive) return;
     terminal.setBlock({ hide: () => this.#erase(), show: () => this.#draw() });
     terminal.draw(HIDE_CURSOR);
@@ -122,9 +124,15 @@ export class Progress {
   }
 
   #onProgress(event: ProgressEvent): void {
-    if (this.#current?.stage !== event.stage || this.#current.iteration !== event.iteration) {
-      this.#current = { stage: event.stage, iteration: event.iteration, startedMs: this.#now() };
+    const { stage, iteration } = event;
+    const isSame = this.#current?.stage === stage && this.#current.iteration === iteration;
+    if (!isSame || event.done < (this.#current?.progress?.done ?? 0)) {
+      // Work that did not announce itself began when the last one was seen to end.
+      this.#current = { stage, iteration, startedMs: this.#idleSinceMs };
+      this.#loggedMs = Math.max(this.#loggedMs, this.#idleSinceMs);
     }
+    if (event.done >= event.total) this.#idleSinceMs = this.#now();
+    if (this.#current === undefined) return;
     this.#current.progress = event;
     if (event.metrics !== undefined) this.#current.metrics = event.metrics;
     this.#refresh();

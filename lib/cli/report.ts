@@ -18,7 +18,7 @@ export function reportFailure(error: unknown, terminal: Terminal, isDebug: boole
   }
   if (error.code === 'ABORTED') {
     terminal.note(
-      `${terminal.style('yellow', 'interrupted')}${error.message === 'interrupted' ? '' : `: ${oneLine(error.message)}`}`,
+      `${terminal.style('yellow', 'interrupted')}${/interrupted$|operation was aborted/.test(error.message) ? '' : `: ${oneLine(error.message)}`}`,
     );
   } else {
     for (const line of error.message.trim().split(/\s*\n\s*/)) {

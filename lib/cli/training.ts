@@ -110,7 +110,8 @@ export async function finishTraining(
   values: TrainingValues,
   { terminal, isQuiet }: Context,
 ): Promise<void> {
-  await model.save(values.output, { overwrite: values.force });
+  // That the folder may be replaced was decided before the training.
+  await model.save(values.output, { overwrite: true });
   await log.write(values.metrics);
   if (values.json) {
     await terminal.print(`${JSON.stringify({ output: values.output, steps: log.numSteps, ...result })}\n`);
