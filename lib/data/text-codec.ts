@@ -1,5 +1,6 @@
 import { Tokenizer as Library } from '@huggingface/tokenizers';
 import { CreamError } from '../errors.js';
+import { quote } from './jsonl.js';
 import { isObject, type JsonObject, own, type TokenizerFiles } from './tokenizer-files.js';
 
 // Text <-> token ids without special tokens: the part of the tokenizer that sees users' text. Special tokens are
@@ -43,17 +44,10 @@ export class TextCodec {
       ),
       added_tokens: files.addedTokens.filter((token) => !token.special),
     };
-    try {
-      this.#library = placedLibraries(plain);
-    } catch (cause) {
-      const reason = cause instanceof Error ? cause.message : String(cause);
-      throw new CreamError('INVALID_CHECKPOINT', `${path}: is not supported (${reason})`, { cause });
-    }
     const tokens: (string | undefined)[] = [];
-    for (const [token, id] of this.#library.start.get_vocab() as Map<string | undefined, number>) {
-      if (token !== undefined) tokens[checkedId(path, token, id)] = token;
-    }
+    for (const [token, id] of vocabulary(model)) tokens[checkedId(path, token, id)] = token;
     for (const { id, content } of files.addedTokens) tokens[checkedId(path, content, id)] = content;
+    this.#library = supported(path, () => placedLibraries(plain));
     this.#tokens = tokens;
     this.vocabSize = tokens.length;
     this.#unknownId = tokens.indexOf(typeof unknown === 'string' ? unknown : undefined);
@@ -112,18 +106,44 @@ const BYTE_LEVEL = /^[\u0021-\u007e\u00a1-\u00ac\u00ae-\u0143]*$/;
 
 const MAX_TOKEN_ID = 1 << 24;
 
-function checkedId(path: string, token: string, id: number): number {
-  if (Number.isSafeInteger(id) && id >= 0 && id < MAX_TOKEN_ID) return id;
-  throw new CreamError('INVALID_CHECKPOINT', `${path}: token ${JSON.stringify(token)} has the id ${id}`);
+function checkedId(path: string, token: string, id: unknown): number {
+  if (typeof id === 'number' && Number.isSafeInteger(id) && id >= 0 && id < MAX_TOKEN_ID) return id;
+  throw new CreamError('INVALID_CHECKPOINT', `${path}: token ${quote(token)} has the id ${quote(id)}`);
 }
 
+/** Tokens and ids as tokenizer.json writes them: an object, or a list of [token, score]. */
+function vocabulary(model: JsonObject): [string, unknown][] {
+  const vocab = own(model, 'vocab');
+  if (isObject(vocab)) return Object.entries(vocab);
+  return Array.isArray(vocab) ? (vocab as unknown[][]).map((entry, id) => [String(entry[0]), id]) : [];
+}
+
+/** The model without some tokens and the merges that make them; the same object when it has none of them. */
 function withoutTokens(model: JsonObject, contents: ReadonlySet<string>): JsonObject {
   const vocab = own(model, 'vocab');
   if (!isObject(vocab) || ![...contents].some((content) => Object.hasOwn(vocab, content))) return model;
-  return {
+  const kept: JsonObject = {
     ...model,
     vocab: Object.fromEntries(Object.entries(vocab).filter(([token]) => !contents.has(token))),
   };
+  const merges = own(model, 'merges');
+  if (Array.isArray(merges)) {
+    kept.merges = (merges as unknown[]).filter((merge) => {
+      const pair: unknown[] = typeof merge === 'string' ? merge.split(' ') : (merge as unknown[]);
+      return !contents.has(pair.join(''));
+    });
+  }
+  return kept;
+}
+
+/** Runs the library's constructor, whose complaints are about tokenizer.json. */
+function supported<T>(path: string, create: () => T): T {
+  try {
+    return create();
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new CreamError('INVALID_CHECKPOINT', `${path}: is not supported (${reason})`, { cause });
+  }
 }
 
 function placedLibraries(plain: JsonObject): Record<Place, Library> {

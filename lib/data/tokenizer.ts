@@ -200,7 +200,7 @@ export class Tokenizer {
     }
   }
 
-  /** Stops the chat template's worker. Optional: an idle worker does not keep the process alive. */
+  /** Ends the chat template's process now. Optional: it ends by itself and does not keep this one alive. */
   async dispose(): Promise<void> {
     await this.#chat?.dispose();
   }
