@@ -169,14 +169,15 @@ export class Model implements AsyncDisposable {
         wake();
       });
     const work = call.run((token) => this.#native.generate(keyed, options, onResponse, token));
-    const settled = work.then(
-      () => undefined,
-      (error: unknown) => ({ error }),
-    );
-    void settled.then(() => {
+    const settle = (failure?: { error: unknown }) => {
       isDone = true;
       wake();
-    });
+      return failure;
+    };
+    const settled = work.then(
+      () => settle(),
+      (error: unknown) => settle({ error }),
+    );
     try {
       while (true) {
         const batch = arrived;
