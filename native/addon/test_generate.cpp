@@ -106,7 +106,8 @@ Napi::Value LinearRows(const Napi::CallbackInfo& info) {
     const int64_t k = integer(options, "k");
     const at::Tensor x = matrix(options, "x", k);
     const at::Tensor w = matrix(options, "w", k);
-    const at::Tensor bias = options.Has("bias") ? matrix(options, "bias", w.size(0)).view({w.size(0)}) : at::Tensor();
+    const at::Tensor bias =
+        options.Has("bias") ? matrix(options, "bias", w.size(0)).view({w.size(0)}) : at::Tensor();
     at::Tensor y = at::empty({x.size(0), w.size(0)}, at::kFloat);
     linear_rows(y, x, w, bias);
     at::Tensor single = at::empty_like(y);
@@ -124,8 +125,9 @@ Napi::Value LinearRows(const Napi::CallbackInfo& info) {
 }
 
 // _decodeAttention({kv, groups, qkv, heads, kvHeads, headDim, window, dtype}) -> {out, reference}
-//   groups: (prompt length, new length, siblings) triples; kv: keys then values [Hkv D each] of every token but the
-//   siblings' last: per group the prompt's, then each sibling's; qkv: the last tokens, one row per sibling
+//   groups: (prompt length, new length, siblings) triples; kv: keys then values [Hkv D each] of every token
+//   but the siblings' last: per group the prompt's, then each sibling's; qkv: the last tokens, one row per
+//   sibling
 Napi::Value DecodeAttention(const Napi::CallbackInfo& info) {
   return checked(info, [&](const Napi::Object& options) {
     ModelConfig config;
@@ -133,7 +135,8 @@ Napi::Value DecodeAttention(const Napi::CallbackInfo& info) {
     config.num_heads = integer(options, "heads");
     config.num_kv_heads = integer(options, "kvHeads");
     config.head_dim = integer(options, "headDim");
-    const DecodeAttentionShape shape{config.num_heads, config.num_kv_heads, config.head_dim, integer(options, "window")};
+    const DecodeAttentionShape shape{config.num_heads, config.num_kv_heads, config.head_dim,
+                                     integer(options, "window")};
     const at::Tensor qkv = matrix(options, "qkv", config.qkv_size());
     const at::Tensor kv = matrix(options, "kv", 2 * config.kv_size());
     const auto lengths = options.Get("groups").As<Napi::Int32Array>();

@@ -33,7 +33,8 @@ void score_tile(const float* q, const T* keys, int64_t head_dim, float* scores, 
 
 // M rows against all blocks, N at a time: M x N independent sums hide the latency of the multiply-add.
 template <typename T, int M, int N>
-void score_rows(const float* q, const T* keys, int64_t num_blocks, int64_t head_dim, float* scores, int64_t stride) {
+void score_rows(const float* q, const T* keys, int64_t num_blocks, int64_t head_dim, float* scores,
+                int64_t stride) {
   const int64_t block = head_dim * kBlockTokens;
   int64_t b = 0;
   for (; b + N <= num_blocks; b += N) {
@@ -41,7 +42,8 @@ void score_rows(const float* q, const T* keys, int64_t num_blocks, int64_t head_
   }
   if constexpr (N > 1) {
     if (b < num_blocks) {
-      score_rows<T, M, N / 2>(q, keys + b * block, num_blocks - b, head_dim, scores + b * kBlockTokens, stride);
+      score_rows<T, M, N / 2>(q, keys + b * block, num_blocks - b, head_dim, scores + b * kBlockTokens,
+                              stride);
     }
   }
 }
@@ -52,10 +54,18 @@ void score(const float* q, int64_t rows, const T* keys, int64_t num_blocks, int6
   while (rows > 0) {
     const int64_t step = rows >= 8 ? 8 : rows >= 4 ? 4 : rows >= 2 ? 2 : 1;
     switch (step) {
-      case 8: score_rows<T, 8, 1>(q, keys, num_blocks, head_dim, scores, stride); break;
-      case 4: score_rows<T, 4, 2>(q, keys, num_blocks, head_dim, scores, stride); break;
-      case 2: score_rows<T, 2, 4>(q, keys, num_blocks, head_dim, scores, stride); break;
-      default: score_rows<T, 1, 8>(q, keys, num_blocks, head_dim, scores, stride); break;
+      case 8:
+        score_rows<T, 8, 1>(q, keys, num_blocks, head_dim, scores, stride);
+        break;
+      case 4:
+        score_rows<T, 4, 2>(q, keys, num_blocks, head_dim, scores, stride);
+        break;
+      case 2:
+        score_rows<T, 2, 4>(q, keys, num_blocks, head_dim, scores, stride);
+        break;
+      default:
+        score_rows<T, 1, 8>(q, keys, num_blocks, head_dim, scores, stride);
+        break;
     }
     q += step * head_dim;
     scores += step * stride;
@@ -65,7 +75,8 @@ void score(const float* q, int64_t rows, const T* keys, int64_t num_blocks, int6
 
 // out[m][16 c ..] += sum over tokens of p[m][token] * values[token][16 c ..], M rows and C chunks.
 template <typename T, int M, int C>
-void mix_tile(const float* p, int64_t stride, const T* values, int64_t tokens, int64_t padded_dim, float* out) {
+void mix_tile(const float* p, int64_t stride, const T* values, int64_t tokens, int64_t padded_dim,
+              float* out) {
   Floats sums[M][C];
   for (int m = 0; m < M; ++m) {
     for (int c = 0; c < C; ++c) sums[m][c] = load16(out + m * padded_dim + c * kLanes);
@@ -82,7 +93,8 @@ void mix_tile(const float* p, int64_t stride, const T* values, int64_t tokens, i
 }
 
 template <typename T, int M>
-void mix_rows(const float* p, int64_t stride, const T* values, int64_t tokens, int64_t padded_dim, float* out) {
+void mix_rows(const float* p, int64_t stride, const T* values, int64_t tokens, int64_t padded_dim,
+              float* out) {
   int64_t d = 0;
   for (; d + 4 * kLanes <= padded_dim; d += 4 * kLanes) {
     mix_tile<T, M, 4>(p, stride, values + d, tokens, padded_dim, out + d);
@@ -96,9 +108,15 @@ void mix(const float* p, int64_t stride, int64_t rows, const T* values, int64_t 
   while (rows > 0) {
     const int64_t step = rows >= 4 ? 4 : rows >= 2 ? 2 : 1;
     switch (step) {
-      case 4: mix_rows<T, 4>(p, stride, values, tokens, padded_dim, out); break;
-      case 2: mix_rows<T, 2>(p, stride, values, tokens, padded_dim, out); break;
-      default: mix_rows<T, 1>(p, stride, values, tokens, padded_dim, out); break;
+      case 4:
+        mix_rows<T, 4>(p, stride, values, tokens, padded_dim, out);
+        break;
+      case 2:
+        mix_rows<T, 2>(p, stride, values, tokens, padded_dim, out);
+        break;
+      default:
+        mix_rows<T, 1>(p, stride, values, tokens, padded_dim, out);
+        break;
     }
     p += step * stride;
     out += step * padded_dim;
@@ -113,7 +131,9 @@ struct Span {
   int64_t first_block() const { return begin / kBlockTokens; }
   int64_t num_blocks() const { return end > begin ? kv_blocks(end) - first_block() : 0; }
   int64_t width() const { return num_blocks() * kBlockTokens; }
-  int64_t lead() const { return num_blocks() > 0 ? begin % kBlockTokens : 0; }  // hidden tokens of the first block
+  int64_t lead() const {
+    return num_blocks() > 0 ? begin % kBlockTokens : 0;
+  }  // hidden tokens of the first block
 };
 
 // Scores of hidden tokens become -inf.
@@ -186,8 +206,8 @@ void run_task(const Task& task, T* out, const T* qkv, const KvCache& cache, int6
   KvView<T> shared{};
   if (prompt.num_blocks() > 0) {
     shared = cache.view<T>(group.prompt, layer, task.kv_head);
-    score(queries, rows, shared.keys + prompt.first_block() * kBlockTokens * head_dim, prompt.num_blocks(), head_dim,
-          scores, stride);
+    score(queries, rows, shared.keys + prompt.first_block() * kBlockTokens * head_dim, prompt.num_blocks(),
+          head_dim, scores, stride);
   }
   for (int64_t i = 0; i < task.count; ++i) {
     const KvView<T> own = cache.view<T>(group.responses[task.first + i], layer, task.kv_head);
@@ -202,13 +222,14 @@ void run_task(const Task& task, T* out, const T* qkv, const KvCache& cache, int6
   }
 
   if (prompt.num_blocks() > 0) {
-    mix(scores + prompt.lead(), stride, rows, shared.values + prompt.begin * padded_dim, prompt.end - prompt.begin,
-        padded_dim, mixed);
+    mix(scores + prompt.lead(), stride, rows, shared.values + prompt.begin * padded_dim,
+        prompt.end - prompt.begin, padded_dim, mixed);
   }
   for (int64_t i = 0; i < task.count; ++i) {
     const KvView<T> own = cache.view<T>(group.responses[task.first + i], layer, task.kv_head);
     mix(scores + i * per_kv * stride + prompt.width() + fresh.lead(), stride, per_kv,
-        own.values + fresh.begin * padded_dim, fresh.end - fresh.begin, padded_dim, mixed + i * per_kv * padded_dim);
+        own.values + fresh.begin * padded_dim, fresh.end - fresh.begin, padded_dim,
+        mixed + i * per_kv * padded_dim);
   }
 
   for (int64_t r = 0; r < rows; ++r) {
@@ -246,7 +267,8 @@ void decode_attention(at::Tensor& out, const at::Tensor& qkv, const KvCache& cac
 }
 
 at::Tensor decode_attention_reference(const at::Tensor& qkv, const KvCache& cache, int64_t layer,
-                                      const std::vector<DecodeGroup>& groups, const DecodeAttentionShape& shape) {
+                                      const std::vector<DecodeGroup>& groups,
+                                      const DecodeAttentionShape& shape) {
   const int64_t head_dim = shape.head_dim;
   const int64_t padded_dim = round_up(head_dim, kLanes);
   const int64_t per_kv = shape.num_heads / shape.num_kv_heads;
@@ -263,7 +285,8 @@ at::Tensor decode_attention_reference(const at::Tensor& qkv, const KvCache& cach
           std::vector<double> scores;
           const auto locate = [&](int64_t position) {
             const bool in_prompt = position < group.prompt_length;
-            const auto kv = cache.view<T>(in_prompt ? group.prompt : group.responses[i], layer, head / per_kv);
+            const auto kv =
+                cache.view<T>(in_prompt ? group.prompt : group.responses[i], layer, head / per_kv);
             return std::pair(kv, in_prompt ? position : position - group.prompt_length);
           };
           for (int64_t position = visible_from; position < length; ++position) {

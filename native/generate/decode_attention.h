@@ -1,5 +1,5 @@
-// Attention of one new token per live sequence over the cached keys and values: the prompt's part is read once
-// for all siblings, which stand at the same position because they start together.
+// Attention of one new token per live sequence over the cached keys and values: the prompt's part is read
+// once for all siblings, which stand at the same position because they start together.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -15,7 +15,7 @@ struct DecodeGroup {
   int64_t first_row = 0;
   KvRegion prompt;
   int64_t prompt_length = 0;
-  int64_t new_length = 0;          // new tokens of each response, the current one included
+  int64_t new_length = 0;           // new tokens of each response, the current one included
   std::vector<KvRegion> responses;  // one per row
 };
 
@@ -32,6 +32,7 @@ void decode_attention(at::Tensor& out, const at::Tensor& qkv, const KvCache& cac
 
 // The attention alone, over what the cache holds, by plain loops in float64.
 at::Tensor decode_attention_reference(const at::Tensor& qkv, const KvCache& cache, int64_t layer,
-                                      const std::vector<DecodeGroup>& groups, const DecodeAttentionShape& shape);
+                                      const std::vector<DecodeGroup>& groups,
+                                      const DecodeAttentionShape& shape);
 
 }  // namespace cream

@@ -54,8 +54,8 @@ at::Tensor Decoder::step(const std::vector<int32_t>& tokens, const std::vector<D
     positions_.insert(positions_.end(), group.responses.size(),
                       static_cast<int32_t>(group.prompt_length + group.new_length - 1));
   }
-  TORCH_CHECK(positions_.size() == tokens.size(), "decoder: ", tokens.size(), " tokens for ", positions_.size(),
-              " sequences");
+  TORCH_CHECK(positions_.size() == tokens.size(), "decoder: ", tokens.size(), " tokens for ",
+              positions_.size(), " sequences");
 
   const auto live = [&](const at::Tensor& buffer) { return buffer.narrow(0, 0, num_rows); };
   at::Tensor residual = live(residual_), qkv = live(qkv_), attended = live(attended_), mixed = live(mixed_),
@@ -81,7 +81,8 @@ at::Tensor Decoder::step(const std::vector<int32_t>& tokens, const std::vector<D
     apply(gate_up, normed, layer.gate_up, layer.gate_up_bias);
     apply(mixed, swiglu(gate_up), layer.down, layer.down_bias);
     const bool last = i + 1 == config_.num_layers;
-    normed = add_rms_norm_(residual, mixed, last ? weights_.final_norm : weights_.layers[i + 1].attention_norm, eps);
+    normed = add_rms_norm_(residual, mixed,
+                           last ? weights_.final_norm : weights_.layers[i + 1].attention_norm, eps);
   }
   return normed;
 }

@@ -17,9 +17,10 @@ class Decoder {
   Decoder(const Weights& weights, int64_t max_rows, int64_t num_positions);
 
   // Feeds tokens[r] to the sequences that `groups` describe (rows in their order), at the last of each
-  // sequence's new_length new tokens: writes their keys and values, and returns the final hidden states [R, C],
-  // valid until the next call.
-  at::Tensor step(const std::vector<int32_t>& tokens, const std::vector<DecodeGroup>& groups, const KvCache& cache);
+  // sequence's new_length new tokens: writes their keys and values, and returns the final hidden states [R,
+  // C], valid until the next call.
+  at::Tensor step(const std::vector<int32_t>& tokens, const std::vector<DecodeGroup>& groups,
+                  const KvCache& cache);
 
  private:
   const Weights& weights_;

@@ -18,7 +18,7 @@ namespace cream {
 
 namespace {
 
-constexpr int64_t kPrefillTokens = 2048;            // rows of one prefill pack, unless a single prompt is longer
+constexpr int64_t kPrefillTokens = 2048;  // rows of one prefill pack, unless a single prompt is longer
 constexpr int64_t kLogitsBytes = int64_t{64} << 20;  // of one chunk of logits
 
 // A response that is being written.
@@ -28,8 +28,8 @@ struct Sequence {
   std::vector<float> logprobs;
 };
 
-// Continuous batching: a launch starts when rows and cache blocks are free for all of its responses; a response
-// leaves as soon as it ends. The order of everything is a function of the request alone.
+// Continuous batching: a launch starts when rows and cache blocks are free for all of its responses; a
+// response leaves as soon as it ends. The order of everything is a function of the request alone.
 class Scheduler {
  public:
   Scheduler(const Model& model, const std::vector<GeneratePrompt>& prompts, const GenerateOptions& options,
@@ -45,7 +45,8 @@ class Scheduler {
         is_stop_(config_.vocab_size),
         cache_(config_, model.dtype, plan_.num_blocks) {
     for (const int32_t id : options.stop_ids) is_stop_[id] = true;
-    logits_rows_ = std::clamp<int64_t>(kLogitsBytes / (config_.vocab_size * int64_t{sizeof(float)}), 16, 4096);
+    logits_rows_ =
+        std::clamp<int64_t>(kLogitsBytes / (config_.vocab_size * int64_t{sizeof(float)}), 16, 4096);
   }
 
   void run() {
@@ -78,7 +79,8 @@ class Scheduler {
   }
 
   int64_t live_rows() const {
-    return groups_.empty() ? 0 : groups_.back().first_row + static_cast<int64_t>(groups_.back().responses.size());
+    return groups_.empty() ? 0
+                           : groups_.back().first_row + static_cast<int64_t>(groups_.back().responses.size());
   }
 
   // Claims rows and cache blocks for the next launch, all or nothing.
@@ -115,7 +117,8 @@ class Scheduler {
   // Starts as many launches as fit into one pack and samples their first tokens. False if none was started.
   bool prefill() {
     // A few free rows are not worth the interruption: wait until an eighth of the batch is free.
-    if (!groups_.empty() && !filling_ && live_rows() > plan_.max_rows - std::max<int64_t>(1, plan_.max_rows / 8)) {
+    if (!groups_.empty() && !filling_ &&
+        live_rows() > plan_.max_rows - std::max<int64_t>(1, plan_.max_rows / 8)) {
       return false;
     }
     const size_t first_group = groups_.size();
@@ -131,9 +134,10 @@ class Scheduler {
     filling_ = first_group < groups_.size();
     if (!filling_) return false;
 
-    const at::Tensor hidden = forward(weights_, pack, nullptr, [&](int64_t layer, const at::Tensor& k, const at::Tensor& v) {
-      store_prompts(pack, first_group, layer, k, v);
-    });
+    const at::Tensor hidden =
+        forward(weights_, pack, nullptr, [&](int64_t layer, const at::Tensor& k, const at::Tensor& v) {
+          store_prompts(pack, first_group, layer, k, v);
+        });
     rows_.clear();
     for (size_t g = first_group; g < groups_.size(); ++g) {
       rows_.insert(rows_.end(), groups_[g].responses.size(), static_cast<int64_t>(g - first_group));
@@ -155,23 +159,24 @@ class Scheduler {
           const T* key = k_RHD.const_data_ptr<T>() + segment.row * k_RHD.stride(0) + head * k_RHD.stride(1);
           const T* value = v_RHD.const_data_ptr<T>() + segment.row * v_RHD.stride(0) + head * v_RHD.stride(1);
           for (int64_t token = 0; token < segment.length; ++token) {
-            cache_.write(groups_[first_group + task / heads].prompt, layer, head, token, key + token * k_RHD.stride(0),
-                         value + token * v_RHD.stride(0));
+            cache_.write(groups_[first_group + task / heads].prompt, layer, head, token,
+                         key + token * k_RHD.stride(0), value + token * v_RHD.stride(0));
           }
         }
       });
     });
   }
 
-  // Samples one token for every response of the groups from first_group on; response i takes row rows_[i] of hidden.
+  // Samples one token for every response of the groups from first_group on; response i takes row rows_[i] of
+  // hidden.
   void sample_next(const at::Tensor& hidden, size_t first_group) {
     uniforms_.clear();
     for (size_t g = first_group; g < groups_.size(); ++g) {
       const uint64_t key = prompts_[prompt_indices_[g]].key;
       for (const Sequence& sequence : sequences_[g]) {
-        uniforms_.push_back(uniform_open(philox({uint32_t(key), uint32_t(key >> 32), uint32_t(sequence.sample),
-                                                 uint32_t(sequence.ids.size())},
-                                                {uint32_t(options_.seed), uint32_t(options_.seed >> 32)})[0]));
+        uniforms_.push_back(uniform_open(philox(
+            {uint32_t(key), uint32_t(key >> 32), uint32_t(sequence.sample), uint32_t(sequence.ids.size())},
+            {uint32_t(options_.seed), uint32_t(options_.seed >> 32)})[0]));
       }
     }
     sampled_.ids.clear();
@@ -213,7 +218,8 @@ class Scheduler {
         const bool full = static_cast<int64_t>(sequence.ids.size()) == options_.max_new_tokens;
         if (is_stop_[id] || full) {
           cache_.release(regions[i]);
-          on_response_({prompt_indices_[g], sequence.sample, std::move(sequence.ids), std::move(sequence.logprobs),
+          on_response_({prompt_indices_[g], sequence.sample, std::move(sequence.ids),
+                        std::move(sequence.logprobs),
                         is_stop_[id] ? FinishReason::kStop : FinishReason::kLength});
           continue;
         }

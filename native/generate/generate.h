@@ -1,5 +1,6 @@
 // Batched sampling: N responses per prompt, the prompt computed once and its keys and values shared by its
-// responses; continuous batching over a fixed number of slots; a sampler keyed by (seed, prompt key, sample, position).
+// responses; continuous batching over a fixed number of slots; a sampler keyed by (seed, prompt key, sample,
+// position).
 #pragma once
 
 #include <cstdint>
@@ -16,10 +17,10 @@ struct GenerateOptions {
   int64_t max_new_tokens = 256;
   double temperature = 1.0;  // 0 = greedy
   double top_p = 1.0;
-  int64_t top_k = 0;         // 0 = off
+  int64_t top_k = 0;  // 0 = off
   std::vector<int32_t> stop_ids;
   uint64_t seed = 0;
-  int64_t max_live_tokens = 0;  // memory bound for keys and values; 0 = chosen by the engine
+  int64_t max_live_tokens = 0;     // memory bound for keys and values; 0 = chosen by the engine
   int64_t max_live_sequences = 0;  // 0 = chosen by the engine
 };
 
@@ -33,8 +34,8 @@ enum class FinishReason { kStop, kLength };
 struct Response {
   int64_t prompt_index;
   int64_t sample;
-  std::vector<int32_t> ids;       // the stop token included when it was sampled
-  std::vector<float> logprobs;    // of each id under temperature 1 and no truncation
+  std::vector<int32_t> ids;     // the stop token included when it was sampled
+  std::vector<float> logprobs;  // of each id under temperature 1 and no truncation
   FinishReason finish_reason;
 };
 

@@ -48,22 +48,26 @@ int64_t available_memory() {
 
 // Enough rows to amortise reading the weights and the fixed cost of a step; a tiny model needs more of them.
 int64_t default_max_rows(const Model& model) {
-  return std::clamp<int64_t>((int64_t{1} << 28) / std::max<int64_t>(1, model.weights.num_parameters), 256, 2048);
+  return std::clamp<int64_t>((int64_t{1} << 28) / std::max<int64_t>(1, model.weights.num_parameters), 256,
+                             2048);
 }
 
 int64_t mebibytes(int64_t bytes) { return (bytes + (1 << 20) - 1) >> 20; }
 
 void check_options(const GenerateOptions& options, const ModelConfig& config) {
-  check_sampler_options({static_cast<float>(options.temperature), static_cast<float>(options.top_p), options.top_k});
+  check_sampler_options(
+      {static_cast<float>(options.temperature), static_cast<float>(options.top_p), options.top_k});
   TORCH_CHECK_VALUE(options.num_samples >= 1, "generate: n must be >= 1, got ", options.num_samples);
-  TORCH_CHECK_VALUE(options.max_new_tokens >= 1, "generate: maxNewTokens must be >= 1, got ", options.max_new_tokens);
-  TORCH_CHECK_VALUE(options.max_live_tokens >= 0, "generate: maxLiveTokens must be >= 0 (0 = automatic), got ",
-                    options.max_live_tokens);
-  TORCH_CHECK_VALUE(options.max_live_sequences >= 0, "generate: maxLiveSequences must be >= 0 (0 = automatic), got ",
+  TORCH_CHECK_VALUE(options.max_new_tokens >= 1, "generate: maxNewTokens must be >= 1, got ",
+                    options.max_new_tokens);
+  TORCH_CHECK_VALUE(options.max_live_tokens >= 0,
+                    "generate: maxLiveTokens must be >= 0 (0 = automatic), got ", options.max_live_tokens);
+  TORCH_CHECK_VALUE(options.max_live_sequences >= 0,
+                    "generate: maxLiveSequences must be >= 0 (0 = automatic), got ",
                     options.max_live_sequences);
   for (const int32_t id : options.stop_ids) {
-    TORCH_CHECK_VALUE(id >= 0 && id < config.vocab_size, "generate: stop id ", id, " is outside of the vocabulary [0, ",
-                      config.vocab_size, ")");
+    TORCH_CHECK_VALUE(id >= 0 && id < config.vocab_size, "generate: stop id ", id,
+                      " is outside of the vocabulary [0, ", config.vocab_size, ")");
   }
 }
 
@@ -71,12 +75,13 @@ void check_prompt(const GeneratePrompt& prompt, size_t index, const GenerateOpti
                   const ModelConfig& config) {
   const int64_t length = static_cast<int64_t>(prompt.ids.size());
   TORCH_CHECK_VALUE(length > 0, "generate: prompt ", index, " is empty; start from the BOS token instead");
-  TORCH_CHECK_VALUE(options.max_new_tokens <= config.max_position_embeddings - length, "generate: prompt ", index,
-                    " has ", length, " tokens; with maxNewTokens ", options.max_new_tokens,
+  TORCH_CHECK_VALUE(options.max_new_tokens <= config.max_position_embeddings - length, "generate: prompt ",
+                    index, " has ", length, " tokens; with maxNewTokens ", options.max_new_tokens,
                     " it exceeds the model's max_position_embeddings ", config.max_position_embeddings);
   for (size_t i = 0; i < prompt.ids.size(); ++i) {
-    TORCH_CHECK_VALUE(prompt.ids[i] >= 0 && prompt.ids[i] < config.vocab_size, "generate: prompt ", index, ", token ", i,
-                      ": id ", prompt.ids[i], " is outside of the vocabulary [0, ", config.vocab_size, ")");
+    TORCH_CHECK_VALUE(prompt.ids[i] >= 0 && prompt.ids[i] < config.vocab_size, "generate: prompt ", index,
+                      ", token ", i, ": id ", prompt.ids[i], " is outside of the vocabulary [0, ",
+                      config.vocab_size, ")");
   }
 }
 
@@ -108,12 +113,13 @@ GeneratePlan plan_generation(const Model& model, const std::vector<GeneratePromp
     if (automatic) {
       TORCH_CHECK_WITH(OutOfMemoryError, needed <= budget, "generate: prompt ", i, " (", length,
                        " tokens) with maxNewTokens ", options.max_new_tokens, " needs ",
-                       mebibytes(needed * block_bytes), " MiB for keys and values, a quarter of this machine's memory is ",
+                       mebibytes(needed * block_bytes),
+                       " MiB for keys and values, a quarter of this machine's memory is ",
                        mebibytes(budget * block_bytes), " MiB; shorten it or set maxLiveTokens");
     } else {
       TORCH_CHECK_VALUE(needed <= budget, "generate: prompt ", i, " (", length, " tokens) with maxNewTokens ",
-                        options.max_new_tokens, " needs ", needed * kBlockTokens, " tokens of keys and values, maxLiveTokens is ",
-                        options.max_live_tokens);
+                        options.max_new_tokens, " needs ", needed * kBlockTokens,
+                        " tokens of keys and values, maxLiveTokens is ", options.max_live_tokens);
     }
     int64_t together = plan.max_rows;
     if (plan.response_blocks > 0) together = std::min(together, (budget - blocks) / plan.response_blocks);

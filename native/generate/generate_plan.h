@@ -1,5 +1,5 @@
-// What `generate` will do, decided before anything is computed: the checks of a request, which responses start
-// together, and how much memory keys and values may take.
+// What `generate` will do, decided before anything is computed: the checks of a request, which responses
+// start together, and how much memory keys and values may take.
 #pragma once
 
 #include <cstdint>
@@ -23,8 +23,9 @@ struct GeneratePlan {
   int64_t num_blocks;            // of the cache, in all
 };
 
-// Refuses bad options, empty or too long prompts, unknown ids, and what does not fit into memory, with the numbers.
-// The plan is a function of the request and the machine's memory size, so that a repeated call computes the same.
+// Refuses bad options, empty or too long prompts, unknown ids, and what does not fit into memory, with the
+// numbers. The plan is a function of the request and the machine's memory size, so that a repeated call
+// computes the same.
 GeneratePlan plan_generation(const Model& model, const std::vector<GeneratePrompt>& prompts,
                              const GenerateOptions& options);
 

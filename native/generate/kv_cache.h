@@ -24,8 +24,8 @@ struct KvRegion {
   int64_t count = 0;
 };
 
-// The keys and values of one (layer, kv head) of a region, contiguous. Key block b holds the transposed keys of
-// tokens 16 b .. 16 b + 15, [D, 16]; values are [tokens, Dp] with D padded to a multiple of 16.
+// The keys and values of one (layer, kv head) of a region, contiguous. Key block b holds the transposed keys
+// of tokens 16 b .. 16 b + 15, [D, 16]; values are [tokens, Dp] with D padded to a multiple of 16.
 template <typename T>
 struct KvView {
   T* keys;
@@ -51,7 +51,8 @@ class KvCache {
 
   // Writes one token's key and value [D].
   template <typename T>
-  void write(KvRegion region, int64_t layer, int64_t kv_head, int64_t token, const T* key, const T* value) const {
+  void write(KvRegion region, int64_t layer, int64_t kv_head, int64_t token, const T* key,
+             const T* value) const {
     const KvView<T> kv = view<T>(region, layer, kv_head);
     T* key_column = kv.keys + token / kBlockTokens * kBlockTokens * head_dim_ + token % kBlockTokens;
     T* value_row = kv.values + token * padded_dim_;

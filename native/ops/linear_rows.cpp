@@ -9,8 +9,8 @@ void linear_rows(at::Tensor& out, const at::Tensor& x, const at::Tensor& w, cons
   const int64_t r = x.size(0), k = x.size(1), n = w.size(0);
   TORCH_CHECK_VALUE(w.size(1) == k && out.size(0) == r && out.size(1) == n && out.is_contiguous() &&
                         x.is_contiguous() && w.is_contiguous() && x.scalar_type() == w.scalar_type(),
-                    "linear_rows: expected contiguous [R, K], [N, K] -> [R, N], got ", x.sizes(), ", ", w.sizes(),
-                    " -> ", out.sizes());
+                    "linear_rows: expected contiguous [R, K], [N, K] -> [R, N], got ", x.sizes(), ", ",
+                    w.sizes(), " -> ", out.sizes());
   const bool on_cpu = x.device().is_cpu();
   if (on_cpu && x.scalar_type() == at::kFloat && has_linear_rows_f32(n, k)) {
     linear_rows_f32(out.mutable_data_ptr<float>(), x.const_data_ptr<float>(), w.const_data_ptr<float>(),

@@ -1,5 +1,5 @@
-// Bfloat16 by AMX tiles: weights are the left operand, read in place as [16 rows, 32 columns], so they need no
-// second copy in another layout; the few input rows are rearranged instead.
+// Bfloat16 by AMX tiles: weights are the left operand, read in place as [16 rows, 32 columns], so they need
+// no second copy in another layout; the few input rows are rearranged instead.
 #include <ATen/Parallel.h>
 
 #include <algorithm>
@@ -23,8 +23,8 @@ namespace {
 
 using Half = c10::BFloat16;
 
-constexpr int64_t kTile = 16;         // rows of a tile
-constexpr int64_t kDepth = 32;        // columns of a weight tile
+constexpr int64_t kTile = 16;            // rows of a tile
+constexpr int64_t kDepth = 32;           // columns of a weight tile
 constexpr int64_t kColumns = 2 * kTile;  // weight rows per task
 constexpr int64_t kTileSize = kTile * kDepth;
 
@@ -48,8 +48,8 @@ struct alignas(64) TileConfig {
   }
 };
 
-// Input rows [first, first + 16) as right operands: for each 32 columns a tile [16 pairs of columns, 16 rows].
-// Missing rows are zero.
+// Input rows [first, first + 16) as right operands: for each 32 columns a tile [16 pairs of columns, 16
+// rows]. Missing rows are zero.
 void arrange(const Half* x, int64_t first, int64_t num_rows, int64_t k, Half* tiles) {
   const int64_t present = std::min(kTile, num_rows - first);
   for (int64_t depth = 0; depth < k; depth += kDepth) {
@@ -60,8 +60,8 @@ void arrange(const Half* x, int64_t first, int64_t num_rows, int64_t k, Half* ti
   }
 }
 
-// sums[2 i + j] [16 weight rows, 16 input rows] = weight tile i times input tile j, over all of K. `ahead` is weight
-// memory that will be read next: fetched along the way unless null.
+// sums[2 i + j] [16 weight rows, 16 input rows] = weight tile i times input tile j, over all of K. `ahead` is
+// weight memory that will be read next: fetched along the way unless null.
 template <bool kTwo>
 void multiply(const Half* w, int64_t k, const Half* first, const Half* second, const Half* ahead,
               float (*sums)[kTile * kTile]) {
@@ -95,10 +95,11 @@ void multiply(const Half* w, int64_t k, const Half* first, const Half* second, c
   }
 }
 
-// Writes a tile of sums, transposed, to columns [column, column + 16) of `present` rows of out; columns before
-// `fresh` belong to the previous task.
+// Writes a tile of sums, transposed, to columns [column, column + 16) of `present` rows of out; columns
+// before `fresh` belong to the previous task.
 template <typename Out>
-void write(const float* sums, const Half* bias, Out* out, int64_t n, int64_t column, int64_t fresh, int64_t present) {
+void write(const float* sums, const Half* bias, Out* out, int64_t n, int64_t column, int64_t fresh,
+           int64_t present) {
   Floats rows[kTile];
   std::memcpy(rows, sums, sizeof rows);
   transpose16(rows);
@@ -122,7 +123,8 @@ bool has_linear_rows_bf16(int64_t n, int64_t k) {
 }
 
 template <typename Out>
-void linear_rows_bf16(Out* out, const Half* x, const Half* w, const Half* bias, int64_t r, int64_t n, int64_t k) {
+void linear_rows_bf16(Out* out, const Half* x, const Half* w, const Half* bias, int64_t r, int64_t n,
+                      int64_t k) {
   const int64_t row_tiles = (r + kTile - 1) / kTile;
   std::vector<Half> arranged(row_tiles * kTile * k);
   at::parallel_for(0, row_tiles, std::max<int64_t>(1, 65536 / (kTile * k)), [&](int64_t begin, int64_t end) {
@@ -165,14 +167,14 @@ void linear_rows_bf16(Out* out, const Half* x, const Half* w, const Half* bias, 
 bool has_linear_rows_bf16(int64_t, int64_t) { return false; }
 
 template <typename Out>
-void linear_rows_bf16(Out*, const c10::BFloat16*, const c10::BFloat16*, const c10::BFloat16*, int64_t, int64_t,
-                      int64_t) {}
+void linear_rows_bf16(Out*, const c10::BFloat16*, const c10::BFloat16*, const c10::BFloat16*, int64_t,
+                      int64_t, int64_t) {}
 
 #endif
 
-template void linear_rows_bf16(float*, const c10::BFloat16*, const c10::BFloat16*, const c10::BFloat16*, int64_t,
-                               int64_t, int64_t);
-template void linear_rows_bf16(c10::BFloat16*, const c10::BFloat16*, const c10::BFloat16*, const c10::BFloat16*,
+template void linear_rows_bf16(float*, const c10::BFloat16*, const c10::BFloat16*, const c10::BFloat16*,
                                int64_t, int64_t, int64_t);
+template void linear_rows_bf16(c10::BFloat16*, const c10::BFloat16*, const c10::BFloat16*,
+                               const c10::BFloat16*, int64_t, int64_t, int64_t);
 
 }  // namespace cream

@@ -1,5 +1,5 @@
-// Float32: tiles of weight rows times input rows, vectorised along K; every sum keeps its own lanes to the end, so
-// its order is the same whatever the tile.
+// Float32: tiles of weight rows times input rows, vectorised along K; every sum keeps its own lanes to the
+// end, so its order is the same whatever the tile.
 #include <ATen/Parallel.h>
 
 #include <algorithm>
@@ -27,8 +27,8 @@ inline Floats load_tail(const float* p, int64_t size) {
   return v;
 }
 
-// Rows [row, row + R) times weight rows [column, column + N). `ahead` is the weight memory of a later tile: one
-// cache line of it is fetched per step of the loop.
+// Rows [row, row + R) times weight rows [column, column + N). `ahead` is the weight memory of a later tile:
+// one cache line of it is fetched per step of the loop.
 template <int N, int R>
 void tile(const Operands& a, int64_t row, int64_t column, const float* ahead) {
   std::array<Floats, 32> sums{};
@@ -64,12 +64,18 @@ void tile(const Operands& a, int64_t row, int64_t column, const float* ahead) {
 template <int N>
 void tile_of(int64_t rows, const Operands& a, int64_t row, int64_t column, const float* ahead) {
   switch (rows) {
-    case 6: return tile<N, 6>(a, row, column, ahead);
-    case 5: return tile<N, 5>(a, row, column, ahead);
-    case 4: return tile<N, 4>(a, row, column, ahead);
-    case 3: return tile<N, 3>(a, row, column, ahead);
-    case 2: return tile<N, 2>(a, row, column, ahead);
-    default: return tile<N, 1>(a, row, column, ahead);
+    case 6:
+      return tile<N, 6>(a, row, column, ahead);
+    case 5:
+      return tile<N, 5>(a, row, column, ahead);
+    case 4:
+      return tile<N, 4>(a, row, column, ahead);
+    case 3:
+      return tile<N, 3>(a, row, column, ahead);
+    case 2:
+      return tile<N, 2>(a, row, column, ahead);
+    default:
+      return tile<N, 1>(a, row, column, ahead);
   }
 }
 
@@ -95,7 +101,8 @@ bool has_linear_rows_f32(int64_t, int64_t) {
 #endif
 }
 
-void linear_rows_f32(float* out, const float* x, const float* w, const float* bias, int64_t r, int64_t n, int64_t k) {
+void linear_rows_f32(float* out, const float* x, const float* w, const float* bias, int64_t r, int64_t n,
+                     int64_t k) {
   const Operands operands{out, x, w, bias, n, k};
   const int64_t tiles = n / kWeightRows;
   const int64_t rest = n - tiles * kWeightRows;

@@ -11,11 +11,12 @@ namespace cream {
 bool has_linear_rows_f32(int64_t n, int64_t k);
 bool has_linear_rows_bf16(int64_t n, int64_t k);
 
-void linear_rows_f32(float* out, const float* x, const float* w, const float* bias, int64_t r, int64_t n, int64_t k);
+void linear_rows_f32(float* out, const float* x, const float* w, const float* bias, int64_t r, int64_t n,
+                     int64_t k);
 
 // Out is float or c10::BFloat16.
 template <typename Out>
-void linear_rows_bf16(Out* out, const c10::BFloat16* x, const c10::BFloat16* w, const c10::BFloat16* bias, int64_t r,
-                      int64_t n, int64_t k);
+void linear_rows_bf16(Out* out, const c10::BFloat16* x, const c10::BFloat16* w, const c10::BFloat16* bias,
+                      int64_t r, int64_t n, int64_t k);
 
 }  // namespace cream

@@ -26,7 +26,8 @@ struct Scratch {
   std::vector<double> block_masses;
 };
 
-// Copies a row as float32, padded with -inf to a multiple of 16, and returns its maximum; NaN if there is one.
+// Copies a row as float32, padded with -inf to a multiple of 16, and returns its maximum; NaN if there is
+// one.
 template <typename T>
 float read_row(const T* row, int64_t vocab, std::vector<float>& logits) {
   const int64_t whole = vocab / kLanes * kLanes;
@@ -49,8 +50,8 @@ float read_row(const T* row, int64_t vocab, std::vector<float>& logits) {
   return any_lane(nan) ? std::numeric_limits<float>::quiet_NaN() : max_lanes(best);
 }
 
-// Sum of exp(logit - max). With `inverse_temperature`, also fills weights with exp((logit - max) / temperature)
-// and returns their sum in `mass`.
+// Sum of exp(logit - max). With `inverse_temperature`, also fills weights with exp((logit - max) /
+// temperature) and returns their sum in `mass`.
 double sum_exponentials(Scratch& scratch, float max, float inverse_temperature, double* mass) {
   const int64_t size = static_cast<int64_t>(scratch.logits.size());
   const float* logits = scratch.logits.data();
@@ -64,7 +65,8 @@ double sum_exponentials(Scratch& scratch, float max, float inverse_temperature, 
       const Floats plain = exp16_nonpositive(shifted);
       block += plain;
       if (mass == nullptr) continue;
-      const Floats weight = inverse_temperature == 1.0f ? plain : exp16_nonpositive(shifted * inverse_temperature);
+      const Floats weight =
+          inverse_temperature == 1.0f ? plain : exp16_nonpositive(shifted * inverse_temperature);
       store16(scratch.weights.data() + i, weight);
       tempered_block += weight;
     }
@@ -120,7 +122,8 @@ void truncate(Scratch& scratch, double mass, int64_t vocab, const SamplerOptions
     }
   }
   if (options.top_p < 1.0f) {
-    apply_cut(scratch, find_cut(logits, scratch.weights.data(), size, double(options.top_p) * mass, scratch.cut));
+    apply_cut(scratch,
+              find_cut(logits, scratch.weights.data(), size, double(options.top_p) * mass, scratch.cut));
   }
 }
 
@@ -181,16 +184,18 @@ bool sample_row(const T* row, int64_t vocab, float uniform, const SamplerOptions
 void check_sampler_options(const SamplerOptions& options) {
   TORCH_CHECK_VALUE(std::isfinite(options.temperature) && options.temperature >= 0.0f,
                     "temperature must be a number >= 0 (0 = greedy), got ", options.temperature);
-  TORCH_CHECK_VALUE(options.top_p > 0.0f && options.top_p <= 1.0f, "topP must be in (0, 1], got ", options.top_p);
+  TORCH_CHECK_VALUE(options.top_p > 0.0f && options.top_p <= 1.0f, "topP must be in (0, 1], got ",
+                    options.top_p);
   TORCH_CHECK_VALUE(options.top_k >= 0, "topK must be >= 0 (0 = off), got ", options.top_k);
 }
 
-Sampled sample_rows(const at::Tensor& logits, const std::vector<int64_t>& rows, const std::vector<float>& uniforms,
-                    const SamplerOptions& options) {
-  TORCH_CHECK_VALUE(logits.dim() == 2 && logits.is_contiguous() && logits.size(1) > 0 && logits.device().is_cpu(),
-                    "sampler: logits must be a contiguous [B, V] on the CPU, got ", logits.sizes());
-  TORCH_CHECK_VALUE(rows.size() == uniforms.size(), "sampler: ", uniforms.size(), " uniform numbers for ", rows.size(),
-                    " draws");
+Sampled sample_rows(const at::Tensor& logits, const std::vector<int64_t>& rows,
+                    const std::vector<float>& uniforms, const SamplerOptions& options) {
+  TORCH_CHECK_VALUE(
+      logits.dim() == 2 && logits.is_contiguous() && logits.size(1) > 0 && logits.device().is_cpu(),
+      "sampler: logits must be a contiguous [B, V] on the CPU, got ", logits.sizes());
+  TORCH_CHECK_VALUE(rows.size() == uniforms.size(), "sampler: ", uniforms.size(), " uniform numbers for ",
+                    rows.size(), " draws");
   check_sampler_options(options);
   const int64_t vocab = logits.size(1);
   const int64_t draws = static_cast<int64_t>(rows.size());
@@ -236,12 +241,15 @@ at::Tensor sampling_distribution_reference(const at::Tensor& logits, const Sampl
       continue;
     }
     if (options.top_k > 0 && options.top_k < vocab) order.resize(options.top_k);
-    const auto weight = [&](int64_t id) { return std::exp((row[id] - row[order[0]]) / double(options.temperature)); };
+    const auto weight = [&](int64_t id) {
+      return std::exp((row[id] - row[order[0]]) / double(options.temperature));
+    };
     double total = 0;
     for (int64_t id : order) total += weight(id);
     double mass = 0;
     size_t kept = 0;
-    while (kept < order.size() && (kept == 0 || mass < double(options.top_p) * total)) mass += weight(order[kept++]);
+    while (kept < order.size() && (kept == 0 || mass < double(options.top_p) * total))
+      mass += weight(order[kept++]);
     for (size_t i = 0; i < kept; ++i) probabilities[order[i]] = weight(order[i]) / mass;
   }
   return result;

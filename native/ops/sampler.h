@@ -18,7 +18,8 @@ struct SamplerOptions {
 // Refuses a temperature, top_p or top_k outside of its range, by name.
 void check_sampler_options(const SamplerOptions& options);
 
-// uniforms: one number in (0, 1) per row; the choice is the inverse of the kept tokens' cumulative mass in id order.
+// uniforms: one number in (0, 1) per row; the choice is the inverse of the kept tokens' cumulative mass in id
+// order.
 struct Sampled {
   std::vector<int32_t> ids;
   std::vector<float> logprobs;  // log softmax(logits)[id]
@@ -28,8 +29,8 @@ struct Sampled {
 Sampled sample(const at::Tensor& logits, const std::vector<float>& uniforms, const SamplerOptions& options);
 
 // Draw i from row rows[i]: several draws from one row cost no copies of it.
-Sampled sample_rows(const at::Tensor& logits, const std::vector<int64_t>& rows, const std::vector<float>& uniforms,
-                    const SamplerOptions& options);
+Sampled sample_rows(const at::Tensor& logits, const std::vector<int64_t>& rows,
+                    const std::vector<float>& uniforms, const SamplerOptions& options);
 
 // The distribution that `sample` draws from, by sorting: [B, V] float64. The plain definition.
 at::Tensor sampling_distribution_reference(const at::Tensor& logits, const SamplerOptions& options);

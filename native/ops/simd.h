@@ -144,8 +144,8 @@ inline Floats exp16_nonpositive(Floats x) {
   return x < -87.3f ? Floats{} : p * power;
 }
 
-// Stores the lanes of x where mask is set (all ones) one after another and returns how many there were. Writes up
-// to 16 lanes behind `out`.
+// Stores the lanes of x where mask is set (all ones) one after another and returns how many there were.
+// Writes up to 16 lanes behind `out`.
 inline int64_t compress16(float* out, Floats x, Ints mask) {
 #ifdef __AVX512DQ__
   const __mmask16 bits = _mm512_movepi32_mask((__m512i)mask);

@@ -44,9 +44,10 @@ Split split(const float* logits, const float* weights, int64_t size, float pivot
   return result;
 }
 
-// Moves the candidates on one side of the pivot to the front of `out` and pads them to 16. In place if out = in.
-int64_t keep(const float* logits, const float* weights, int64_t size, float pivot, bool above, float* out_logits,
-             float* out_weights) {
+// Moves the candidates on one side of the pivot to the front of `out` and pads them to 16. In place if out =
+// in.
+int64_t keep(const float* logits, const float* weights, int64_t size, float pivot, bool above,
+             float* out_logits, float* out_weights) {
   int64_t count = 0;
   for (int64_t i = 0; i < size; i += kLanes) {
     const Floats x = load16(logits + i);
@@ -64,7 +65,8 @@ int64_t keep(const float* logits, const float* weights, int64_t size, float pivo
 
 }  // namespace
 
-Cut find_cut(const float* logits, const float* weights, int64_t size, double target, std::vector<float>& scratch) {
+Cut find_cut(const float* logits, const float* weights, int64_t size, double target,
+             std::vector<float>& scratch) {
   scratch.resize(2 * (size + kLanes));
   float* kept_logits = scratch.data();
   float* kept_weights = kept_logits + size + kLanes;
@@ -95,7 +97,8 @@ Cut find_cut(const float* logits, const float* weights, int64_t size, double tar
   }
 
   const int64_t equal = std::count(logits, logits + size, highest);
-  const double weight = weights != nullptr ? double(weights[std::find(logits, logits + size, highest) - logits]) : 1.0;
+  const double weight =
+      weights != nullptr ? double(weights[std::find(logits, logits + size, highest) - logits]) : 1.0;
   const double missing = std::ceil((target - mass) / weight);
   return {highest, missing < double(equal) ? std::max<int64_t>(1, static_cast<int64_t>(missing)) : equal};
 }

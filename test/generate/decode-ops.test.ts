@@ -97,7 +97,12 @@ for (const shape of SHAPES) {
         dtype,
       });
       // Inputs are the same in both; bfloat16 rounds the output alone (2^-8).
-      close(t, out, reference, dtype === 'float32' ? { rtol: 1e-5, atol: 1e-5 } : { rtol: 2 ** -7, atol: 1e-3 });
+      close(
+        t,
+        out,
+        reference,
+        dtype === 'float32' ? { rtol: 1e-5, atol: 1e-5 } : { rtol: 2 ** -7, atol: 1e-3 },
+      );
     });
   }
 }
