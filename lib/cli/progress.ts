@@ -11,6 +11,9 @@ const FRAME_MS = 100;
 const LOG_MS = 5000;
 const BAR_CELLS = 24;
 
+/** Stages that end before anyone could read that they began. */
+const INSTANT: ReadonlySet<Stage> = new Set(['rank', 'pair']);
+
 interface Current {
   stage: Stage;
   iteration: number;
@@ -98,7 +101,7 @@ export class Progress {
       };
       this.#loggedMs = this.#now();
       if (this.#isLive) this.#draw();
-      else
+      else if (!INSTANT.has(event.stage))
         this.#say(
           `${nameOf(event)} ...${event.total === undefined ? '' : ` ${formatCount(event.total)} ${event.unit ?? ''}`}`,
         );
