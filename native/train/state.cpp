@@ -50,8 +50,7 @@ const char* text(RopeScaling scaling) {
 // What must be the same in the file and in the trainer, by the names that a user knows.
 std::map<std::string, std::string> identity(const Model& model, const AdamWOptions& options) {
   const ModelConfig& config = model.weights.config;
-  return {{"format", kFormat},
-          {"dtype", model.dtype == at::kFloat ? "float32" : "bfloat16"},
+  return {{"dtype", model.dtype == at::kFloat ? "float32" : "bfloat16"},
           {"vocabSize", text(config.vocab_size)},
           {"hiddenSize", text(config.hidden_size)},
           {"intermediateSize", text(config.intermediate_size)},
@@ -110,6 +109,7 @@ const char* tensor_data(const safetensors::File& file, const char* name, int64_t
 void Trainer::save_state(const std::string& path) const {
   const State& state = *state_;
   auto metadata = identity(*state.model, state.options);
+  metadata["format"] = kFormat;
   metadata["step"] = text(state.step);
   const std::vector<int64_t> shape{state.master.numel()};
   safetensors::write(path,
@@ -124,13 +124,14 @@ void Trainer::load_state(const std::string& path) {
   State& state = *state_;
   const safetensors::File file(path);
   const auto& metadata = file.header().metadata;
-  for (const auto& [key, expected] : identity(*state.model, state.options)) {
+  const auto value_of = [&](const char* key) {
     const auto found = metadata.find(key);
-    const std::string actual = found == metadata.end() ? "nothing" : found->second;
-    if (actual == expected) continue;
-    if (key == "format")
-      throw safetensors::Error(path + ": this is not a training state (format " + actual + ")");
-    TORCH_CHECK_VALUE(false, path, ": the training state was saved with ", key, " ", actual,
+    return found == metadata.end() ? std::string("nothing") : found->second;
+  };
+  if (value_of("format") != kFormat) throw safetensors::Error(path + ": this is not a training state");
+  for (const auto& [key, expected] : identity(*state.model, state.options)) {
+    const std::string actual = value_of(key.c_str());
+    TORCH_CHECK_VALUE(actual == expected, path, ": the training state was saved with ", key, " ", actual,
                       ", but this trainer has ", expected);
   }
 

@@ -93,11 +93,11 @@ for (const [size, decaySize] of [
 
 t.test('method 6.5: bfloat16 weights follow a float32 master that small steps do move', async (t) => {
   // A step of 1e-6 is far below bfloat16's spacing of 0.0078 at 1, so the working weights wait for the master.
-  let state = {
+  let state: Omit<Update, 'step' | 'gradient'> = {
     ...SETTINGS,
     learningRate: 1e-4,
     weightDecay: 0,
-    dtype: 'bfloat16' as const,
+    dtype: 'bfloat16',
     decaySize: 0,
     master: Float32Array.of(1, -1, 0.001, 0),
     m: new Float32Array(4),
@@ -106,7 +106,7 @@ t.test('method 6.5: bfloat16 weights follow a float32 master that small steps do
   const moved: number[] = [];
   for (let step = 1; step <= 50; step++) {
     const after = ops._adamw({ ...state, step, gradient: Float32Array.of(1, -1, 1, 0) });
-    state = { ...state, ...{ master: after.master, m: after.m, v: after.v } };
+    state = { ...state, master: after.master, m: after.m, v: after.v };
     moved.push(after.moved);
     t.equal(Math.fround(after.weights[0]!), after.weights[0]!, 'a float32 value');
   }

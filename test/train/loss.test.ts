@@ -23,9 +23,8 @@ interface Loss {
   chosenReward: number;
   rejectedReward: number;
 }
-const { _preferenceLoss: preferenceLoss } = createRequire(import.meta.url)(addonPath()) as {
-  _preferenceLoss(pair: Pair): Loss;
-};
+const ops = createRequire(import.meta.url)(addonPath()) as { _preferenceLoss(pair: Pair): Loss };
+const preferenceLoss = (pair: Pair) => ops._preferenceLoss(pair);
 
 const KINDS: Kind[] = ['sigmoid', 'hinge', 'ipo', 'sigmoid-norm'];
 const CONSISTENCIES = [0, 0.3, 0.5, 1];
