@@ -35,7 +35,7 @@ const BE = "(?:is|are|was|were|equals|will be|would be|must be|should be|has to 
 const statementPattern = (noun: string) =>
   new RegExp(
     `\\b(?:${noun})\\b(?:\\([^()\\n]{0,20}\\))?(?:,? [^.:;=\\n]{1,80}?)??` +
-      `\\s{0,3}(?:\\b${BE}\\b:?|[:=\\u2013\\u2014\\u2192]>?|\\s--?\\s)`,
+      `\\s{0,3}(?:\\b${BE}\\b:?|[:=\\u2013\\u2014\\u2192]>?|>|\\s--?\\s)`,
     'gi',
   );
 

@@ -36,20 +36,28 @@ export function readChoice(
 
 /** Words before the letter: "option B", "(the) letter B", "most likely B". */
 const LEAD_IN =
-  /^(?:[\s:"'*_>\u2013\u2014-]|\[|(?:the|option|choice|letter|answer|number|alternative|most likely|definitely|clearly|probably|actually|indeed|therefore|thus|then|simply|just|either|correct|be|that|it is|it's)\b)*/i;
+  /^(?:[\s:"'*_<>${\u2013\u2014-]|\[|(?:the|option|choice|letter|answer|number|alternative|most likely|definitely|clearly|probably|actually|indeed|therefore|thus|then|simply|just|either|correct|be|that|it is|it's)\b)*/i;
 const NOT = /^(?:not|never|neither|n't|none of)\b/i;
 const INSTEAD = /\b(?:but|instead|rather|it is|it's|it must be|is)\b/gi;
 /** Verbs of deciding. */
 const DECIDE =
-  /\b(?:choose|chose|choosing|pick|picked|select|selected|go with|going with|opt for|vote for|settle on|say|conclude|leaves?(?: us| me)?(?: with)?|narrows? it down to|answer with)(?: (?:only|that it is|it's|it is|on))?[\s:]/gi;
+  /\b(?:choose|chose|choosing|pick|picked|select|selected|go with|going with|opt for|vote for|settle on|say|conclude|leav(?:es?|ing)(?: us| me)?(?: with)?|narrows? it down to|answer with)(?: (?:only|that it is|it's|it is|on))?[\s:]/gi;
 const IT_IS =
   /\b(?:it|this|that)(?:'s| is| must be| has to be| should be| would be| can only be) (?:clearly |definitely |probably |therefore )?/gi;
 const HENCE = /\b(?:so|therefore|thus|hence|consequently)\b,?[\s:]/gi;
 /** "... is correct", "... is the best answer", "... would be the most likely". */
-const IS_RIGHT =
-  /^[\s"'*,]*(?:is|was|would be|must be|has to be|should be|seems|seems to be|appears to be|looks|sounds|remains)(?: (?:clearly|definitely|probably|therefore|indeed|also|then|thus|likely|obviously))?(?: to be)?(?: (?:the|our|my|a))?(?: (?:only|single|one|most|very|more))?(?: (?:likely|logical|appropriate|accurate|reasonable|plausible|suitable|sensible))?(?: (?:correct|right|best|true|answer|choice|option|likely|accurate|appropriate|logical|suitable))/i;
-const IS_RIGHT_PLAIN =
-  /\b(?:correct|right|best|true|answer|likely|appropriate|accurate|logical|suitable|plausible|reasonable|sensible)\b/i;
+const IS_RIGHT = new RegExp(
+  `^[\\s"'*,]*(?:${[
+    '(?:is|was|would be|must be|has to be|should be|seems|seems to be|appears to be|looks|sounds|remains)' +
+      '(?: (?:clearly|definitely|probably|therefore|indeed|also|then|thus|likely|obviously))?' +
+      '(?: to be)?(?: (?:the|our|my|a))?(?: (?:only|single|one|most|very|more))?' +
+      '(?: (?:likely|logical|appropriate|accurate|reasonable|plausible|suitable|sensible))?' +
+      ' (?:correct|right|best|true|answer|likely|accurate|appropriate|logical|suitable)',
+    '(?:fits|matches|works|answers the question) (?:the )?best',
+    'makes (?:the )?most sense',
+  ].join('|')})\\b`,
+  'i',
+);
 
 class ChoiceReader {
   readonly text: string;
@@ -148,7 +156,7 @@ class ChoiceReader {
    * the word goes on about the choice; small letters count only where nothing follows.
    */
   #letterAt(text: string, isNamed = false): { letter: string; length: number } | undefined {
-    const match = /^([("'[{]{0,2})([A-Za-z1-9])([)"'\]}]{0,2})/.exec(text);
+    const match = /^([("'[{]{0,2})([A-Za-z1-9])([)"'\]}>$]{0,2})/.exec(text);
     if (match === null) return undefined;
     const [all, open = '', character = '', close = ''] = match;
     const letter = character.toUpperCase();
@@ -201,7 +209,7 @@ class ChoiceReader {
       const after = this.text.slice(start, start + 240);
       const verb = this.#skipOption(after);
       const praise = IS_RIGHT.exec(after.slice(verb));
-      if (praise === null || !IS_RIGHT_PLAIN.test(praise[0])) continue;
+      if (praise === null) continue;
       const isSeveral = /\b(?:and|or)\s[("'[]{0,2}$/i.test(
         this.text.slice(Math.max(0, match.index - 8), match.index + 1),
       );
