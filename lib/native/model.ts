@@ -58,6 +58,7 @@ export interface ScoreRequestGroup {
 }
 
 export interface ScoreOptions {
+  /** Memory bound of a forward pass, in tokens. 0, the default: the engine's choice. */
   maxTokensPerBatch?: number;
   /** Also the log-prob of every token. */
   perToken?: boolean;
@@ -78,7 +79,6 @@ export interface SaveOptions {
   maxShardBytes?: number;
 }
 
-const DEFAULT_SCORE_TOKENS = 16_384;
 const DEFAULT_SHARD_BYTES = 5_000_000_000;
 
 /** A model on a device. Dispose it: its memory is outside of what the garbage collector sees. */
@@ -204,7 +204,7 @@ export class Model implements AsyncDisposable {
 
   /** Log-probs of given responses. An empty response has log-prob 0. */
   async score(groups: readonly ScoreRequestGroup[], options: ScoreOptions = {}): Promise<GroupScores[]> {
-    const { maxTokensPerBatch = DEFAULT_SCORE_TOKENS, perToken = false, signal } = options;
+    const { maxTokensPerBatch = 0, perToken = false, signal } = options;
     const converted = groups.map(({ promptIds, responses }, group) => ({
       promptIds: toInt32Array(promptIds, `score: groups[${group}].promptIds`),
       responses: responses.map((ids, i) => toInt32Array(ids, `score: groups[${group}].responses[${i}]`)),

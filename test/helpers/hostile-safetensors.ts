@@ -90,7 +90,7 @@ for (const [text, message] of [
   ['{"\\u007f":{}}', /control character in a name/],
   [`{"${'x'.repeat(1025)}":{}}`, /a string of more than 1024 bytes/],
   [`{"${'x'.repeat(1_000_000)}":{}}`, /a string of more than 1024 bytes/],
-  [`${'{"a":'.repeat(100_000)}`, /unknown field|expected/],
+  ['{"a":'.repeat(100_000), /unknown field|expected/],
   [`{"a":${'['.repeat(100_000)}`, /expected '{'/],
   [`{"a":{"shape":${'['.repeat(100_000)}`, /expected an unsigned integer/],
   [`{"a":{"shape":[${'{"b":'.repeat(100_000)}`, /expected an unsigned integer/],

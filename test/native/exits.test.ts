@@ -1,0 +1,62 @@
+import { spawn } from 'node:child_process';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import t from 'tap';
+import { addonPath } from '../../lib/native/binding.js';
+
+// However a process or a worker ends while the engine works: the exit code that Node would give, and no abort.
+
+const CHILD = join(dirname(fileURLToPath(import.meta.url)), '..', 'helpers', 'engine-child.cjs');
+
+interface Ended {
+  code: number | null;
+  signal: NodeJS.Signals | null;
+  stdout: string;
+  stderr: string;
+  seconds: number;
+}
+
+function end(work: string, ending: string, delayMs: number): Promise<Ended> {
+  const started = performance.now();
+  const child = spawn(process.execPath, [CHILD, addonPath(), work, ending, String(delayMs)], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let stdout = '';
+  let stderr = '';
+  child.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
+  child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
+  const timer = setTimeout(() => child.kill('SIGKILL'), 60_000);
+  return new Promise((resolve) => {
+    child.on('close', (code, signal) => {
+      clearTimeout(timer);
+      resolve({ code, signal, stdout, stderr, seconds: (performance.now() - started) / 1000 });
+    });
+  });
+}
+
+const DELAYS = [0, 3, 20, 90];
+const EXPECTED: Record<string, { code: number | null; signal: NodeJS.Signals | null; stderr: RegExp }> = {
+  exit: { code: 7, signal: null, stderr: /^$/ },
+  reallyExit: { code: 7, signal: null, stderr: /^$/ },
+  'exit-in-exit': { code: 7, signal: null, stderr: /^$/ },
+  throw: { code: 1, signal: null, stderr: /Error: uncaught/ },
+  reject: { code: 1, signal: null, stderr: /Error: unhandled/ },
+  kill: { code: null, signal: 'SIGTERM', stderr: /^$/ },
+  terminate: { code: 7, signal: null, stderr: /^$/ },
+  'worker-exit': { code: 7, signal: null, stderr: /^$/ },
+};
+
+const WORKS = ['generate', 'score', 'train', 'queue'];
+
+for (const [index, [ending, { code, signal, stderr }]] of Object.entries(EXPECTED).entries()) {
+  t.test(`${ending} during native work ends as Node says`, async (t) => {
+    // Every way to end with two of the works; every work with half of the ways.
+    for (const place of [index % 4, (index + 2) % 4]) {
+      const work = WORKS[place]!;
+      const delay = DELAYS[(place + (index >> 2)) % 4]!;
+      const ended = await end(work, ending, delay);
+      t.match(ended, { code, signal, stdout: '' }, `${work} after ${delay} ms`, { stderr: ended.stderr });
+      t.match(ended.stderr, stderr);
+    }
+  });
+}
