@@ -67,7 +67,10 @@ export function rightAnswer(problem: Problem): string {
  * A writer with bad habits, fixed by the seed: before digits x and y he forgets a carry with probability
  * forget[x][y], uniform in [0, maxForget), and invents one with probability phantom[x][y], in [0, 0.25).
  */
-export function noisyWriter(seed: number, maxForget = 0.9): (problem: Problem, random: () => number) => string {
+export function noisyWriter(
+  seed: number,
+  maxForget = 0.9,
+): (problem: Problem, random: () => number) => string {
   const habits = randomStream(seed, 'habits');
   const table = (limit: number) => Array.from({ length: 100 }, () => habits() * limit);
   const forget = table(maxForget);

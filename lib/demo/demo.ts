@@ -5,7 +5,14 @@ import { readModelConfig } from '../data/model-config.js';
 import { CreamError } from '../errors.js';
 import { Model } from '../native/model.js';
 import type { RunEvent } from '../run/events.js';
-import { noisyWriter, type Problem, promptOf, randomProblem, randomStream, rightAnswer } from './carry-trace.js';
+import {
+  noisyWriter,
+  type Problem,
+  promptOf,
+  randomProblem,
+  randomStream,
+  rightAnswer,
+} from './carry-trace.js';
 import { EOS, encode, MODEL_CONFIG, promptIdsOf, writeTokenizer } from './checkpoint.js';
 
 // The demo: a base model M0 is really trained on the noisy corpus, then the method improves it without labels.
@@ -16,6 +23,8 @@ const SFT_EXAMPLES = 1024;
 const PROMPTS_PER_ITERATION = 600;
 const ITERATIONS = 3;
 const EVALUATION_PROBLEMS = 400;
+/** A model of 100 K parameters has no work for a second thread; one also gives every machine the same schedule. */
+const DEMO_THREADS = 1;
 /** Below this sampled accuracy the base model has not understood the task, and no method can improve it. */
 const LEAST_BASE_ACCURACY = 0.1;
 
@@ -45,13 +54,19 @@ export async function prepareDemo(options: DemoOptions): Promise<DemoRuns> {
 }
 
 function runConfig({ directory, seed, threads }: DemoOptions, weight: 'dataset' | 'one'): CreamConfigInput {
-  const training = { epochs: 1, learningRate: 5e-5, batchSize: 64, schedule: 'constant', warmupRatio: 0 } as const;
+  const training = {
+    epochs: 1,
+    learningRate: 5e-5,
+    batchSize: 64,
+    schedule: 'constant',
+    warmupRatio: 0,
+  } as const;
   return {
     model: join(directory, 'base'),
     output: join(directory, weight === 'one' ? 'srlm' : 'cream'),
     seed,
     device: 'cpu',
-    threads: threads ?? 'auto',
+    threads: threads ?? DEMO_THREADS,
     iterations: ITERATIONS,
     // A margin of logit(C) / beta is within reach of nine tokens only at such a beta.
     beta: 4,
@@ -72,7 +87,10 @@ function runConfig({ directory, seed, threads }: DemoOptions, weight: 'dataset' 
 async function writeData(directory: string, seed: number): Promise<void> {
   const problems = (name: string, count: number) => {
     const random = randomStream(seed, name);
-    return Array.from({ length: count }, (_, index) => ({ id: `${name}-${index}`, problem: randomProblem(random) }));
+    return Array.from({ length: count }, (_, index) => ({
+      id: `${name}-${index}`,
+      problem: randomProblem(random),
+    }));
   };
   const files = {
     'sft.jsonl': problems('sft', SFT_EXAMPLES).map(({ id, problem }) => ({
@@ -121,7 +139,7 @@ async function trainBase(directory: string, { seed, threads, signal, onEvent }: 
   const model = await Model.random(readModelConfig(MODEL_CONFIG, 'the demo'), {
     seed: BigInt(seed),
     device: 'cpu',
-    ...(threads !== undefined && { threads }),
+    threads: threads ?? DEMO_THREADS,
   });
   await using _model = model;
   const trainer = await model.createTrainer({ beta1: 0.9, beta2: 0.99, weightDecay: 0.01, maxGradNorm: 1 });
@@ -130,7 +148,10 @@ async function trainBase(directory: string, { seed, threads, signal, onEvent }: 
     const writer = noisyWriter(seed);
     const example = () => {
       const problem = randomProblem(random);
-      return { promptIds: promptIdsOf(promptOf(problem)), responseIds: [...encode(writer(problem, random)), EOS] };
+      return {
+        promptIds: promptIdsOf(promptOf(problem)),
+        responseIds: [...encode(writer(problem, random)), EOS],
+      };
     };
     for (let step = 0; step < PRETRAINING.steps; step++) {
       signal?.throwIfAborted();

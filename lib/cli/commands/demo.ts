@@ -8,7 +8,7 @@ export const demoCommand = defineCommand({
   options: {
     output: path('folder for data, checkpoints and both runs', { alias: 'o' }),
     seed: integer('everything random follows from this number', { min: 0, default: 0 }),
-    threads: MODEL_OPTIONS.threads,
+    threads: { ...MODEL_OPTIONS.threads, fallbackText: '1' },
     json: flag('events and both summaries as JSON lines on standard output'),
   },
   notes:
