@@ -53,7 +53,8 @@ export async function readCheckpoint(directory: string): Promise<Checkpoint> {
   };
 }
 
-async function checkFolder(directory: string): Promise<void> {
+/** Throws INVALID_CHECKPOINT, with advice where the name looks like one of a hub, unless this is a folder. */
+export async function checkFolder(directory: string): Promise<void> {
   const found = await stat(directory).catch((cause: NodeJS.ErrnoException) => {
     if (cause.code !== 'ENOENT' && cause.code !== 'ENOTDIR') throw ioError('read', directory, cause);
     return undefined;

@@ -2,6 +2,7 @@ import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { AddedToken } from '@huggingface/tokenizers';
 import { CreamError } from '../errors.js';
+import { checkFolder } from './checkpoint.js';
 import { quote } from './jsonl.js';
 
 // What a model folder says about text: tokenizer.json, tokenizer_config.json, special_tokens_map.json,
@@ -32,6 +33,7 @@ export interface TokenizerFiles {
 const MAX_FILE_BYTES = 256 * 1024 * 1024;
 
 export async function readTokenizerFiles(directory: string): Promise<TokenizerFiles> {
+  await checkFolder(directory);
   const tokenizer = await readJson(directory, 'tokenizer.json');
   if (tokenizer === undefined) {
     const hint =
