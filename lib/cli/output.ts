@@ -1,8 +1,8 @@
-import { mkdir, readdir, stat } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { CreamError } from '../errors.js';
 import { recordsToText } from '../run/records.js';
-import { ioError, writeFileDurably } from '../run/storage.js';
+import { makeFolder, writeFileDurably } from '../run/storage.js';
 import type { Terminal } from './terminal.js';
 
 /** Makes sure, before the work is done, that its result can be written to this file. */
@@ -10,7 +10,7 @@ export async function prepareOutputFile(path: string | undefined): Promise<void>
   if (isStandardOutput(path)) return;
   const found = await stat(path).catch(() => undefined);
   if (found?.isDirectory()) throw new CreamError('USAGE', `--output ${path} is a folder; name a file`);
-  await makeParents(dirname(path));
+  await makeFolder(dirname(path));
 }
 
 /** Makes sure that a new model folder can be made here. A folder with content is not replaced unless asked to. */
@@ -26,22 +26,7 @@ export async function prepareOutputFolder(path: string, isForced: boolean): Prom
       `${path} has content already; name another folder, or replace it with --force`,
     );
   }
-  await makeParents(dirname(path));
-}
-
-/** `mkdir` with `recursive` never returns on a file system that refuses new folders with ENOENT, such as /proc. */
-async function makeParents(folder: string): Promise<void> {
-  try {
-    await mkdir(folder);
-  } catch (cause) {
-    const { code } = cause as NodeJS.ErrnoException;
-    if (code === 'EEXIST') return;
-    if (code !== 'ENOENT' || dirname(folder) === folder) throw ioError('create', folder, cause);
-    await makeParents(dirname(folder));
-    await mkdir(folder).catch((again: unknown) => {
-      throw ioError('create', folder, again);
-    });
-  }
+  await makeFolder(dirname(path));
 }
 
 /** Writes records as JSON lines: a file appears complete or not at all. NaN is null. */

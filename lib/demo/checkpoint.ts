@@ -1,7 +1,8 @@
 // The demo's tokenizer and model shape, in Hugging Face layout.
 
-import { mkdir, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { makeFolder } from '../run/storage.js';
 
 export const BOS = 12;
 export const EOS = 13;
@@ -97,7 +98,7 @@ const TOKENIZER_CONFIG = {
 
 /** Writes everything of a checkpoint folder but the weights. */
 export async function writeTokenizer(directory: string): Promise<void> {
-  await mkdir(directory, { recursive: true });
+  await makeFolder(directory);
   const files = {
     'tokenizer.json': TOKENIZER,
     'tokenizer_config.json': TOKENIZER_CONFIG,

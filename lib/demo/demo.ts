@@ -1,10 +1,11 @@
-import { access, mkdir, writeFile } from 'node:fs/promises';
+import { access, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CreamConfigInput } from '../config.js';
 import { readModelConfig } from '../data/model-config.js';
 import { CreamError } from '../errors.js';
 import { Model } from '../native/model.js';
 import type { RunEvent } from '../run/events.js';
+import { makeFolder } from '../run/storage.js';
 import {
   noisyWriter,
   type Problem,
@@ -46,7 +47,7 @@ export interface DemoRuns {
 /** Writes the data and trains M0 unless an earlier call has done so; resolves to the settings of the two runs. */
 export async function prepareDemo(options: DemoOptions): Promise<DemoRuns> {
   const { directory, seed } = options;
-  await mkdir(directory, { recursive: true });
+  await makeFolder(directory);
   await writeData(directory, seed);
   const base = join(directory, 'base');
   if (!(await exists(base))) await trainBase(base, options);

@@ -79,14 +79,24 @@ export async function syncFolder(folder: string, files: Files = nodeFiles): Prom
 /** Creates a folder and its parents; those that are new are durable. */
 export async function makeFolder(folder: string, files: Files = nodeFiles): Promise<void> {
   try {
-    const first = await files.mkdir(folder, { recursive: true });
-    if (first === undefined) return;
-    for (let made = resolve(folder); made !== dirname(resolve(first)); made = dirname(made)) {
-      await syncFolder(dirname(made), files);
-    }
+    await makeOne(resolve(folder), files);
   } catch (cause) {
     throw ioError('create', folder, cause);
   }
+}
+
+/** Not `recursive`: that never returns on a file system that refuses new folders with ENOENT, such as /proc. */
+async function makeOne(folder: string, files: Files, isRetry = false): Promise<void> {
+  try {
+    await files.mkdir(folder);
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    if (code === 'EEXIST' && (await files.stat(folder)).isDirectory()) return;
+    if (code !== 'ENOENT' || isRetry || dirname(folder) === folder) throw cause;
+    await makeOne(dirname(folder), files);
+    return makeOne(folder, files, true);
+  }
+  await syncFolder(dirname(folder), files);
 }
 
 /** Replaces a file at once, or leaves the old one. Returns what a manifest records. */
