@@ -55,13 +55,14 @@ int64_t update_range(T* weights, float* master, float* gradient, float* m, float
     const float before = to_float(weights[i]);
     const float exact =
         master[i] * keep - f.step_size * mean / (std::sqrt(square) * f.root_correction + f.epsilon);
-    const T after = from_float<T>(exact);
+    // The rounded value stays a float: a local of a class type keeps the loop from being vectorised.
+    const float after = to_float(from_float<T>(exact));
     m[i] = mean;
     v[i] = square;
     gradient[i] = 0;
     master[i] = exact;
-    weights[i] = after;
-    moved += to_float(after) != before;
+    weights[i] = from_float<T>(exact);
+    moved += after != before;
   }
   return moved;
 }
