@@ -1,4 +1,5 @@
 import { appendFile, readdir } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import type { CreamConfig } from '../config.js';
 import { CreamError } from '../errors.js';
 import type { RunEvent, Stage } from './events.js';
@@ -246,6 +247,7 @@ export class Run {
     }
     this.throwIfAborted();
     this.#emitAndLog({ ...common, status: 'started' });
+    for (const name of files) await makeFolder(dirname(this.dir.path(name)));
     const start = performance.now();
     const { result, metrics } = await work();
     const seconds = (performance.now() - start) / 1000;
