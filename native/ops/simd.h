@@ -3,7 +3,7 @@
 #pragma once
 
 #include <c10/util/BFloat16.h>
-#ifdef __AVX512DQ__
+#ifdef __AVX512F__
 #include <immintrin.h>
 #endif
 
@@ -20,7 +20,7 @@ typedef int32_t Ints __attribute__((vector_size(64)));
 typedef uint32_t Words __attribute__((vector_size(64)));
 typedef uint16_t Halves __attribute__((vector_size(32)));
 
-inline Floats splat(float x) { return Floats{} + x; }
+inline Floats splat(float x) { return Floats{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
 
 inline Floats load16(const float* p) {
   Floats v;
@@ -31,7 +31,13 @@ inline Floats load16(const float* p) {
 inline Floats load16(const c10::BFloat16* p) {
   Halves bits;
   std::memcpy(&bits, p, sizeof bits);
+#ifdef __AVX512F__
+  // One instruction, where the compiler's conversion takes four. The full mask only avoids a false warning of
+  // gcc.
+  return (Floats)((Words)_mm512_maskz_cvtepu16_epi32(0xFFFF, (__m256i)bits) << 16);
+#else
   return (Floats)(__builtin_convertvector(bits, Words) << 16);
+#endif
 }
 
 inline void store16(float* p, Floats v) { std::memcpy(p, &v, sizeof v); }
