@@ -1,4 +1,4 @@
-import { Model } from '../native/model.js';
+import { Model, tuneMalloc } from '../native/model.js';
 import type { Context } from './command.js';
 import { ensureEngine } from './engine.js';
 
@@ -15,6 +15,7 @@ export async function loadModel(
   { terminal, signal }: Pick<Context, 'terminal' | 'signal'>,
 ): Promise<Model> {
   await ensureEngine(terminal);
+  tuneMalloc(); // the process is the command line's own
   return Model.load(directory, {
     device: device ?? 'auto',
     dtype,

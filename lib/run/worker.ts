@@ -1,6 +1,6 @@
 import { execute } from './execute.js';
 import { type ToHost, type ToWorker, toPlainError } from './messages.js';
-import { dieWithParent } from '../native/model.js';
+import { dieWithParent, tuneMalloc } from '../native/model.js';
 
 // The engine process: one run, started and watched by lib/run/host.ts.
 
@@ -39,3 +39,4 @@ process.on('message', (message: ToWorker) => {
 });
 
 dieWithParent();
+tuneMalloc();

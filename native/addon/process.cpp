@@ -54,7 +54,8 @@ void die_with_parent() {
 }
 
 void tune_malloc() {
-  ::mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  // glibc before 2.35 accepts at most 32 MiB.
+  if (::mallopt(M_MMAP_THRESHOLD, 1 << 30) == 0) ::mallopt(M_MMAP_THRESHOLD, 32 << 20);
   ::mallopt(M_TRIM_THRESHOLD, 2'000'000'000);
   ::mallopt(M_TOP_PAD, 64 << 20);
 }

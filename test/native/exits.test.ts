@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
@@ -59,4 +60,28 @@ for (const [index, [ending, { code, signal, stderr }]] of Object.entries(EXPECTE
       t.match(ended.stderr, stderr);
     }
   });
+}
+
+t.test('dieWithParent: the process ends when its parent is killed', async (t) => {
+  const inner = `const b = require(${JSON.stringify(addonPath())}); b.dieWithParent(); console.log(process.pid); setInterval(() => {}, 1000);`;
+  const outer = `require('node:child_process').spawn(process.execPath, ['-e', ${JSON.stringify(inner)}], { stdio: 'inherit' }); setInterval(() => {}, 1000);`;
+  const parent = spawn(process.execPath, ['-e', outer], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const pid = await new Promise<number>((resolve) => {
+    parent.stdout.once('data', (chunk: Buffer) => resolve(Number(chunk.toString())));
+  });
+  t.ok(isAlive(pid));
+  parent.kill('SIGKILL');
+  const deadline = performance.now() + 10_000;
+  while (isAlive(pid) && performance.now() < deadline)
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  t.notOk(isAlive(pid));
+});
+
+/** A zombie that nobody has waited for yet is dead. */
+function isAlive(pid: number): boolean {
+  try {
+    return !/^State:\s+[ZX]/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
+  } catch {
+    return false;
+  }
 }
