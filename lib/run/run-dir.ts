@@ -15,6 +15,11 @@ import { type FileRecord, fileRecord, ioError, isMissing, listFiles, writeFileDu
 //   evaluation/M0.jsonl ...  answers with their verdict
 //   summary.json
 
+export interface Warning {
+  code: string;
+  message: string;
+}
+
 /** A stage that is done. */
 export interface StageRecord {
   /** Paths relative to the run folder. */
@@ -24,6 +29,7 @@ export interface StageRecord {
   metricsBytes: number;
   /** What later stages and the summary need of it. */
   result: Record<string, unknown>;
+  warnings: Warning[];
 }
 
 interface Manifest {

@@ -7,7 +7,7 @@ import { differences, digestInputs, type RunRecord } from './lineage.js';
 import { type Lock, lockFolder } from './lock.js';
 import { MetricsLog } from './metrics.js';
 import { type ChunkOptions, inChunks } from './records.js';
-import { RunDir } from './run-dir.js';
+import { RunDir, type Warning } from './run-dir.js';
 import { makeFolder, removeTemporaries } from './storage.js';
 import type { Checkpoints } from './training.js';
 
@@ -58,7 +58,9 @@ export class Run {
   readonly record: RunRecord;
   readonly metrics: MetricsLog;
   readonly signal: AbortSignal;
-  readonly warnings: { code: string; message: string }[] = [];
+  /** Of this process and not of a stage: those of stages are in the manifest. */
+  readonly warnings: Warning[] = [];
+  #stageWarnings: Warning[] | undefined;
   readonly #lock: Lock;
   readonly #emit: (event: RunEvent) => void;
   #lastProgress = 0;
@@ -158,7 +160,7 @@ export class Run {
   }
 
   warn(code: string, message: string, where: { stage?: Stage; iteration?: number } = {}): void {
-    this.warnings.push({ code, message });
+    (this.#stageWarnings ?? this.warnings).push({ code, message });
     this.#emitAndLog({ type: 'warning', code, message, ...where });
   }
 
@@ -221,7 +223,12 @@ export class Run {
     const before = this.dir.done(key);
     if (before !== undefined) return before.result['value'] as Value;
     const value = decide();
-    await this.dir.commit(key, [], { seconds: 0, metricsBytes: this.metrics.bytes, result: { value } });
+    await this.dir.commit(key, [], {
+      seconds: 0,
+      metricsBytes: this.metrics.bytes,
+      result: { value },
+      warnings: [],
+    });
     return value;
   }
 
@@ -249,10 +256,17 @@ export class Run {
     this.#emitAndLog({ ...common, status: 'started' });
     for (const name of files) await makeFolder(dirname(this.dir.path(name)));
     const start = performance.now();
+    this.#stageWarnings = [];
     const { result, metrics } = await work();
     const seconds = (performance.now() - start) / 1000;
     await this.metrics.sync();
-    await this.dir.commit(key, files, { seconds, metricsBytes: this.metrics.bytes, result });
+    await this.dir.commit(key, files, {
+      seconds,
+      metricsBytes: this.metrics.bytes,
+      result,
+      warnings: this.#stageWarnings,
+    });
+    this.#stageWarnings = undefined;
     await this.dir.remove(this.partial(info));
     this.#emitAndLog({
       ...common,

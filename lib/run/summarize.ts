@@ -80,7 +80,7 @@ export function summarize(run: Run, directoryOf: (model: number) => string): Run
     seed: run.config.seed,
     models,
     iterations,
-    warnings: run.warnings,
+    warnings: [...run.warnings, ...run.dir.stages.flatMap(({ record }) => record.warnings)],
     seconds: run.dir.stages.reduce((sum, { record }) => sum + record.seconds, 0),
   };
 }

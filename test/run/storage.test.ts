@@ -218,7 +218,7 @@ t.test('a manifest holds by content: changed files are refused, missing ones are
   const folder = t.testdir({ 'a.txt': 'a', model: { 'w.bin': 'w', 'c.json': '{}' }, 'b.txt': 'b' });
   const dir = new RunDir(folder);
   t.strictSame(await dir.open(), []);
-  const record = { seconds: 1, metricsBytes: 0, result: { n: 1 } };
+  const record = { seconds: 1, metricsBytes: 0, result: { n: 1 }, warnings: [] };
   await dir.commit('one', ['a.txt'], record);
   await dir.commit('two', ['model/'], record);
   await dir.commit('three', ['b.txt'], record);
