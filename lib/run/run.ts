@@ -144,6 +144,8 @@ export class Run {
       await run.#forgetUnfinished();
     }
     if (redone.length > 0) {
+      await metrics.truncate(dir.stages.at(-1)?.record.metricsBytes ?? 0);
+      await run.#forgetUnfinished();
       run.warn(
         'files-missing',
         `files of finished stages are missing; these are done again: ${redone.join(', ')}`,
@@ -249,6 +251,8 @@ export class Run {
     const common = { type: 'stage', ...info } as const;
     const done = this.dir.done(key);
     if (done !== undefined) {
+      // A process that died between the commit and this left it behind.
+      if (this.dir.stages.at(-1)?.key === key) await this.dir.remove(this.partial(info));
       this.#emitAndLog({ ...common, status: 'skipped', seconds: done.seconds });
       return done.result as Result;
     }

@@ -5,13 +5,15 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
-import { runCream } from '../../lib/run/host.js';
 import type { RunSummary } from '../../lib/run/summary.js';
+import { built } from '../helpers/built.js';
 import { digests, writeTinyRun } from '../helpers/tiny-run.js';
 
 // kill -9 at any moment: the next run ends with the bits of a run that was never interrupted.
 
 t.setTimeout(240_000);
+
+const { runCream } = built;
 
 const KILLS = 20;
 const folder = t.testdir({});
@@ -49,7 +51,7 @@ t.test(
       const run = runCream({ ...config, output });
       let stage = 'start';
       random = (random * 1103515245 + 12345) % 2 ** 31;
-      const delay = kills < KILLS ? (random / 2 ** 31) * 900 : undefined;
+      const delay = kills < KILLS ? (random / 2 ** 31) * 300 : undefined;
       let timer: NodeJS.Timeout | undefined;
       try {
         for await (const event of run) {

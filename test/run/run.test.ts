@@ -3,16 +3,19 @@ import { join } from 'node:path';
 import t from 'tap';
 import type { CreamConfigInput } from '../../lib/config.js';
 import type { RunEvent } from '../../lib/run/events.js';
-import { engineFlags, runCream } from '../../lib/run/host.js';
+import { engineFlags } from '../../lib/run/host.js';
 import { readRecords } from '../../lib/run/records.js';
 import type { RunSummary } from '../../lib/run/summary.js';
 import { kendallTau } from '../../lib/kendall-tau.js';
 import type { PreferencePair, RankedGroup } from '../../lib/types.js';
+import { built } from '../helpers/built.js';
 import { digests, writeTinyRun } from '../helpers/tiny-run.js';
 
 // Whole runs on a tiny model, in the engine process as users have them. Killing is in resume.test.ts.
 
 t.setTimeout(240_000);
+
+const { runCream } = built;
 
 const folder = t.testdir({});
 const config: CreamConfigInput = await writeTinyRun(folder);
@@ -259,7 +262,8 @@ t.test('a lost engine is an error of the run, with its last words, and the host 
 
 t.test('a second process in the folder is refused with the pid of the first', async (t) => {
   const output = join(folder, 'locked');
-  const first = runCream({ ...config, output });
+  // Steps enough that the first is still at work when the second has started, on any machine.
+  const first = runCream({ ...config, output, sft: { ...config.sft, epochs: 5000, checkpointEverySteps: 100_000 } });
   for await (const event of first) if (event.type === 'run') break;
   await t.rejects(runCream({ ...config, output }).result, {
     code: 'RUN_LOCKED',
