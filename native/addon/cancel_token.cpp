@@ -25,7 +25,8 @@ CancelToken::CancelToken(const Napi::CallbackInfo& info) : ObjectWrap(info) {
 
 CancelFlag CancelToken::flag_of(const Argument& argument) {
   const auto value = argument.value();
-  if (!value.IsObject() || !value.As<Napi::Object>().CheckTypeTag(&kTag)) argument.fail("a token of cancelToken()");
+  if (!value.IsObject() || !value.As<Napi::Object>().CheckTypeTag(&kTag))
+    argument.fail("a token of cancelToken()");
   return Unwrap(value.As<Napi::Object>())->flag_;
 }
 

@@ -72,7 +72,8 @@ double Argument::number(double min, double max) const {
 
 int64_t Argument::integer(int64_t min, int64_t max) const {
   const double number = value_.IsNumber() ? value_.As<Napi::Number>().DoubleValue() : NAN;
-  if (!(number >= static_cast<double>(min) && number <= static_cast<double>(max) && number == std::floor(number)))
+  if (!(number >= static_cast<double>(min) && number <= static_cast<double>(max) &&
+        number == std::floor(number)))
     fail("an integer in [" + std::to_string(min) + ", " + std::to_string(max) + "]");
   return static_cast<int64_t>(number);
 }
@@ -88,7 +89,8 @@ uint64_t Argument::uint64() const {
 std::string Argument::string() const {
   if (!value_.IsString()) fail("a string");
   std::string text = value_.As<Napi::String>();
-  if (text.find('\0') != std::string::npos) throw InvalidArgument(path_ + " must not contain a NUL character");
+  if (text.find('\0') != std::string::npos)
+    throw InvalidArgument(path_ + " must not contain a NUL character");
   return text;
 }
 
@@ -134,7 +136,9 @@ std::vector<int32_t> Argument::ids(int64_t vocab_size, bool may_be_empty) const 
   return ids;
 }
 
-at::ScalarType Argument::dtype() const { return choice({"float32", "bfloat16"}) == 0 ? at::kFloat : at::kBFloat16; }
+at::ScalarType Argument::dtype() const {
+  return choice({"float32", "bfloat16"}) == 0 ? at::kFloat : at::kBFloat16;
+}
 
 at::Device Argument::device() const {
   const std::string name = string();
@@ -165,7 +169,8 @@ ModelConfig Argument::model_config() const {
   config.rope_factor = field("ropeFactor").number(1e-6, 1e6);
   config.rope_low_freq_factor = field("ropeLowFreqFactor").number(1e-6, 1e6);
   config.rope_high_freq_factor = field("ropeHighFreqFactor").number(1e-6, 1e6);
-  config.rope_original_max_position_embeddings = field("ropeOriginalMaxPositionEmbeddings").integer(1, 1 << 30);
+  config.rope_original_max_position_embeddings =
+      field("ropeOriginalMaxPositionEmbeddings").integer(1, 1 << 30);
   config.qkv_bias = field("qkvBias").boolean();
   config.o_bias = field("oBias").boolean();
   config.mlp_bias = field("mlpBias").boolean();
@@ -222,7 +227,8 @@ std::vector<NamedTensor> as_float32(const std::vector<NamedTensor>& tensors) {
   std::vector<NamedTensor> copies;
   copies.reserve(tensors.size());
   for (const auto& [name, view] : tensors)
-    copies.push_back({name, view.to(at::kCPU, at::kFloat, /*non_blocking=*/false, /*copy=*/true).contiguous()});
+    copies.push_back(
+        {name, view.to(at::kCPU, at::kFloat, /*non_blocking=*/false, /*copy=*/true).contiguous()});
   return copies;
 }
 

@@ -145,7 +145,8 @@ void Engine::loop() {
         job->settle(env);
       });
     }
-    // The job may hold a model's last reference: it goes on this thread, before the next job needs the memory.
+    // The job may hold a model's last reference: it goes on this thread, before the next job needs the
+    // memory.
     {
       const std::lock_guard relock(mutex_);
       running_ = nullptr;

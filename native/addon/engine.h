@@ -44,8 +44,8 @@ class Channel {
 
 struct Job {
   virtual ~Job() = default;
-  virtual void run() noexcept = 0;         // engine thread
-  virtual void settle(napi_env env) = 0;   // JavaScript thread, after run
+  virtual void run() noexcept = 0;        // engine thread
+  virtual void settle(napi_env env) = 0;  // JavaScript thread, after run
   std::shared_ptr<Channel> channel;
   CancelFlag cancelled;
 };

@@ -15,7 +15,9 @@ namespace cream::addon {
 
 namespace {
 
-Napi::Value to_model(Napi::Env env, std::shared_ptr<Model> model) { return ModelWrap::create(env, std::move(model)); }
+Napi::Value to_model(Napi::Env env, std::shared_ptr<Model> model) {
+  return ModelWrap::create(env, std::move(model));
+}
 
 std::vector<GeneratePrompt> to_prompts(const Argument& prompts, int64_t vocab_size) {
   std::vector<GeneratePrompt> items(prompts.length());
@@ -74,19 +76,20 @@ Napi::Value to_scores(Napi::Env env, const ScoreResult& result, bool per_token) 
 }  // namespace
 
 void ModelWrap::define(Napi::Env env) {
-  const auto constructor = DefineClass(env, "NativeModel",
-                                       {
-                                           InstanceAccessor("numParameters", &ModelWrap::num_parameters, nullptr),
-                                           InstanceAccessor("dtype", &ModelWrap::dtype, nullptr),
-                                           InstanceMethod("generate", &ModelWrap::generate),
-                                           InstanceMethod("score", &ModelWrap::score),
-                                           InstanceMethod("save", &ModelWrap::save),
-                                           InstanceMethod("clone", &ModelWrap::clone),
-                                           InstanceMethod("createTrainer", &ModelWrap::create_trainer),
-                                           InstanceMethod("dispose", &ModelWrap::dispose),
-                                           InstanceMethod("_logits", &ModelWrap::logits),
-                                           InstanceMethod("_tensors", &ModelWrap::tensors),
-                                       });
+  const auto constructor =
+      DefineClass(env, "NativeModel",
+                  {
+                      InstanceAccessor("numParameters", &ModelWrap::num_parameters, nullptr),
+                      InstanceAccessor("dtype", &ModelWrap::dtype, nullptr),
+                      InstanceMethod("generate", &ModelWrap::generate),
+                      InstanceMethod("score", &ModelWrap::score),
+                      InstanceMethod("save", &ModelWrap::save),
+                      InstanceMethod("clone", &ModelWrap::clone),
+                      InstanceMethod("createTrainer", &ModelWrap::create_trainer),
+                      InstanceMethod("dispose", &ModelWrap::dispose),
+                      InstanceMethod("_logits", &ModelWrap::logits),
+                      InstanceMethod("_tensors", &ModelWrap::tensors),
+                  });
   Instance::of(env).model = Napi::Persistent(constructor);
 }
 
@@ -95,7 +98,8 @@ Napi::Value ModelWrap::create(Napi::Env env, std::shared_ptr<Model> model) {
 }
 
 ModelWrap::ModelWrap(const Napi::CallbackInfo& info) : ObjectWrap(info) {
-  if (!info[0].IsExternal()) throw Napi::TypeError::New(info.Env(), "models are made by loadModel and randomModel");
+  if (!info[0].IsExternal())
+    throw Napi::TypeError::New(info.Env(), "models are made by loadModel and randomModel");
   model_ = *info[0].As<Napi::External<std::shared_ptr<Model>>>().Data();
   num_parameters_ = static_cast<double>(model_->weights.num_parameters);
   dtype_ = model_->dtype == at::kFloat ? "float32" : "bfloat16";
@@ -123,9 +127,8 @@ Napi::Value ModelWrap::load(const Napi::CallbackInfo& info) {
     return run_async(
         info.Env(),
         [config = options.field("config").model_config(), files = options.field("files").strings(),
-         dtype = options.field("dtype").dtype(), device = options.field("device").device()] {
-          return load_model(config, files, dtype, device);
-        },
+         dtype = options.field("dtype").dtype(),
+         device = options.field("device").device()] { return load_model(config, files, dtype, device); },
         to_model);
   });
 }
@@ -136,9 +139,8 @@ Napi::Value ModelWrap::random(const Napi::CallbackInfo& info) {
     return run_async(
         info.Env(),
         [config = options.field("config").model_config(), seed = options.field("seed").uint64(),
-         dtype = options.field("dtype").dtype(), device = options.field("device").device()] {
-          return random_model(config, seed, dtype, device);
-        },
+         dtype = options.field("dtype").dtype(),
+         device = options.field("device").device()] { return random_model(config, seed, dtype, device); },
         to_model);
   });
 }
@@ -163,7 +165,8 @@ Napi::Value ModelWrap::generate(const Napi::CallbackInfo& info) {
         info.Env(),
         [model, prompts = std::move(prompts), options, stream, cancelled] {
           cream::generate(
-              *model, prompts, options, [&](Response&& response) { stream->push(std::move(response)); }, cancelled);
+              *model, prompts, options, [&](Response&& response) { stream->push(std::move(response)); },
+              cancelled);
           return Done{};
         },
         to_undefined, cancelled, [stream](Napi::Env env) { return stream->finish(env); });
@@ -190,7 +193,8 @@ Napi::Value ModelWrap::score(const Napi::CallbackInfo& info) {
 
 Napi::Value ModelWrap::save(const Napi::CallbackInfo& info) {
   return guarded_promise(info.Env(), [&] {
-    const int64_t max_shard_bytes = Argument(info, 1, "save: maxShardBytes").integer(1, (int64_t{1} << 53) - 1);
+    const int64_t max_shard_bytes =
+        Argument(info, 1, "save: maxShardBytes").integer(1, (int64_t{1} << 53) - 1);
     return run_async(
         info.Env(),
         [model = alive(), directory = Argument(info, 0, "save: directory").string(), max_shard_bytes] {

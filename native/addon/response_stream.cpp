@@ -16,7 +16,9 @@ constexpr std::chrono::milliseconds kPoll{20};  // how soon a cancellation is se
 
 ResponseStream::ResponseStream(std::shared_ptr<Channel> channel, const Napi::Function& on_response,
                                CancelFlag cancelled)
-    : channel_(std::move(channel)), cancelled_(std::move(cancelled)), on_response_(Napi::Persistent(on_response)) {
+    : channel_(std::move(channel)),
+      cancelled_(std::move(cancelled)),
+      on_response_(Napi::Persistent(on_response)) {
   // The last owner may be the engine thread, after the environment has gone and freed its references itself.
   on_response_.SuppressDestruct();
   thrown_.SuppressDestruct();

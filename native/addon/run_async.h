@@ -71,7 +71,8 @@ class AsyncJob final : public Job {
 template <typename Work, typename Convert>
 Napi::Promise run_async(Napi::Env env, Work work, Convert convert, CancelFlag cancelled = nullptr,
                         Epilogue epilogue = nullptr) {
-  auto job = std::make_shared<AsyncJob<Work, Convert>>(env, std::move(work), std::move(convert), std::move(epilogue));
+  auto job = std::make_shared<AsyncJob<Work, Convert>>(env, std::move(work), std::move(convert),
+                                                       std::move(epilogue));
   job->channel = Instance::of(env).channel;
   job->cancelled = cancelled ? std::move(cancelled) : std::make_shared<std::atomic<bool>>(false);
   const Napi::Promise promise = job->promise();

@@ -65,7 +65,8 @@ Napi::Value PackedAttention(const Napi::CallbackInfo& info) {
   const auto shape = shape_from(options);
   const auto dtype = dtype_from(options);
   const auto pack = pack_from(options.Get("segments"));
-  const auto qkv = rows_from(options.Get("qkv"), (shape.num_heads + 2 * shape.num_kv_heads) * shape.head_dim, dtype);
+  const auto qkv =
+      rows_from(options.Get("qkv"), (shape.num_heads + 2 * shape.num_kv_heads) * shape.head_dim, dtype);
   const bool reference = options.Get("reference").ToBoolean();
   const auto result =
       reference ? packed_attention_reference(qkv, pack, shape) : packed_attention(qkv, pack, shape);
@@ -88,8 +89,9 @@ Napi::Value RmsNorm(const Napi::CallbackInfo& info) {
   const auto weight = rows_from(options.Get("weight"), width, dtype_from(options)).view({width});
   const double epsilon = options.Get("epsilon").As<Napi::Number>().DoubleValue();
   auto output = Napi::Object::New(info.Env());
-  output.Set("y", to_array(info.Env(), options.Get("reference").ToBoolean() ? rms_norm_reference(x, weight, epsilon)
-                                                                            : rms_norm(x, weight, epsilon)));
+  output.Set(
+      "y", to_array(info.Env(), options.Get("reference").ToBoolean() ? rms_norm_reference(x, weight, epsilon)
+                                                                     : rms_norm(x, weight, epsilon)));
   if (options.Has("dy")) {
     const auto d_weight = at::zeros({width}, at::kFloat);
     const auto dy = rows_from(options.Get("dy"), width, dtype_from(options));
@@ -106,8 +108,8 @@ Napi::Value Swiglu(const Napi::CallbackInfo& info) {
   const int64_t width = integer(options, "width");
   auto gate_up = rows_from(options.Get("gateUp"), 2 * width, dtype_from(options));
   auto output = Napi::Object::New(info.Env());
-  output.Set("y", to_array(info.Env(),
-                           options.Get("reference").ToBoolean() ? swiglu_reference(gate_up) : swiglu(gate_up)));
+  output.Set("y", to_array(info.Env(), options.Get("reference").ToBoolean() ? swiglu_reference(gate_up)
+                                                                            : swiglu(gate_up)));
   if (options.Has("dy")) {
     swiglu_backward_(gate_up, rows_from(options.Get("dy"), width, dtype_from(options)));
     output.Set("dGateUp", to_array(info.Env(), gate_up));

@@ -23,7 +23,8 @@ std::vector<SftExample> to_sft_batch(const Argument& batch, int64_t vocab_size) 
   std::vector<SftExample> items(batch.length());
   for (uint32_t i = 0; i < items.size(); ++i) {
     const Argument example = batch.at(i);
-    items[i] = {example.field("promptIds").ids(vocab_size, false), example.field("responseIds").ids(vocab_size, false)};
+    items[i] = {example.field("promptIds").ids(vocab_size, false),
+                example.field("responseIds").ids(vocab_size, false)};
   }
   return items;
 }
@@ -43,7 +44,8 @@ std::vector<PairExample> to_pair_batch(const Argument& batch, int64_t vocab_size
 }
 
 PreferenceOptions to_preference_options(const Argument& options) {
-  return {.loss = static_cast<PreferenceLoss>(options.field("loss").choice({"sigmoid", "hinge", "ipo", "sigmoid-norm"})),
+  return {.loss = static_cast<PreferenceLoss>(
+              options.field("loss").choice({"sigmoid", "hinge", "ipo", "sigmoid-norm"})),
           .beta = options.field("beta").number(0, kMaxNumber),
           .sft_coefficient = options.field("sftCoefficient").number(0, kMaxNumber)};
 }
@@ -76,16 +78,17 @@ Napi::Value to_gradients(Napi::Env env, const std::vector<NamedTensor>& gradient
 }  // namespace
 
 void TrainerWrap::define(Napi::Env env) {
-  const auto constructor = DefineClass(env, "NativeTrainer",
-                                       {
-                                           InstanceMethod("sftStep", &TrainerWrap::sft_step),
-                                           InstanceMethod("preferenceStep", &TrainerWrap::preference_step),
-                                           InstanceMethod("saveState", &TrainerWrap::save_state),
-                                           InstanceMethod("loadState", &TrainerWrap::load_state),
-                                           InstanceMethod("dispose", &TrainerWrap::dispose),
-                                           InstanceMethod("_sftGradients", &TrainerWrap::sft_gradients),
-                                           InstanceMethod("_preferenceGradients", &TrainerWrap::preference_gradients),
-                                       });
+  const auto constructor =
+      DefineClass(env, "NativeTrainer",
+                  {
+                      InstanceMethod("sftStep", &TrainerWrap::sft_step),
+                      InstanceMethod("preferenceStep", &TrainerWrap::preference_step),
+                      InstanceMethod("saveState", &TrainerWrap::save_state),
+                      InstanceMethod("loadState", &TrainerWrap::load_state),
+                      InstanceMethod("dispose", &TrainerWrap::dispose),
+                      InstanceMethod("_sftGradients", &TrainerWrap::sft_gradients),
+                      InstanceMethod("_preferenceGradients", &TrainerWrap::preference_gradients),
+                  });
   Instance::of(env).trainer = Napi::Persistent(constructor);
 }
 
@@ -93,7 +96,9 @@ Napi::Value TrainerWrap::start(Napi::Env env, std::shared_ptr<Model> model, cons
   const int64_t vocab_size = model->weights.config.vocab_size;
   return run_async(
       env,
-      [model = std::move(model), options = to_adamw(options)] { return std::make_shared<Trainer>(model, options); },
+      [model = std::move(model), options = to_adamw(options)] {
+        return std::make_shared<Trainer>(model, options);
+      },
       [vocab_size](Napi::Env env, std::shared_ptr<Trainer> trainer) -> Napi::Value {
         Held held{std::move(trainer), vocab_size};
         return Instance::of(env).trainer.New({Napi::External<Held>::New(env, &held)});
@@ -101,7 +106,8 @@ Napi::Value TrainerWrap::start(Napi::Env env, std::shared_ptr<Model> model, cons
 }
 
 TrainerWrap::TrainerWrap(const Napi::CallbackInfo& info) : ObjectWrap(info) {
-  if (!info[0].IsExternal()) throw Napi::TypeError::New(info.Env(), "trainers are made by model.createTrainer");
+  if (!info[0].IsExternal())
+    throw Napi::TypeError::New(info.Env(), "trainers are made by model.createTrainer");
   held_ = *info[0].As<Napi::External<Held>>().Data();
 }
 
@@ -141,8 +147,9 @@ Napi::Value TrainerWrap::preference_step(const Napi::CallbackInfo& info) {
         [trainer = alive(), batch = to_pair_batch({info, 0, "preferenceStep: batch"}, held_.vocab_size),
          options = to_preference_options({info, 1, "preferenceStep: options"}),
          learning_rate = to_learning_rate({info, 2, "preferenceStep: learningRate"}),
-         max_tokens = to_max_tokens({info, 3, "preferenceStep: maxTokensPerBatch"}),
-         cancelled] { return trainer->preference_step(batch, options, learning_rate, max_tokens, cancelled); },
+         max_tokens = to_max_tokens({info, 3, "preferenceStep: maxTokensPerBatch"}), cancelled] {
+          return trainer->preference_step(batch, options, learning_rate, max_tokens, cancelled);
+        },
         to_metrics, cancelled);
   });
 }

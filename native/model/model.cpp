@@ -41,7 +41,8 @@ std::string listing(const std::vector<std::string>& items) {
 // Buffers that older checkpoints carry and that are computed from the config.
 bool is_rotary_buffer(const std::string& name) {
   constexpr std::string_view kSuffix = ".rotary_emb.inv_freq";
-  return name.size() > kSuffix.size() && name.compare(name.size() - kSuffix.size(), kSuffix.size(), kSuffix) == 0;
+  return name.size() > kSuffix.size() &&
+         name.compare(name.size() - kSuffix.size(), kSuffix.size(), kSuffix) == 0;
 }
 
 float read_element(Dtype dtype, const char* bytes, int64_t i) {
@@ -81,7 +82,8 @@ bool convert_range(Dtype source, const char* bytes, T* out, int64_t begin, int64
 void read_tensor(const safetensors::File& file, const std::string& name, const safetensors::Entry& entry,
                  at::Tensor out) {
   if (entry.dtype != Dtype::kF32 && entry.dtype != Dtype::kBF16 && entry.dtype != Dtype::kF16)
-    throw Error(file.path() + ": tensor " + name + " has dtype " + std::string(safetensors::name_of(entry.dtype)) +
+    throw Error(file.path() + ": tensor " + name + " has dtype " +
+                std::string(safetensors::name_of(entry.dtype)) +
                 "; weights must be F32, BF16 or F16 (quantised checkpoints are not supported)");
   const char* bytes = file.data(entry);
   std::atomic<bool> finite{true};
@@ -103,7 +105,8 @@ void read_tensor(const safetensors::File& file, const std::string& name, const s
 }
 
 // A tied model may carry its head a second time; another head than the embedding would be ignored in silence.
-void check_tied_head(const safetensors::File& file, const safetensors::Entry& entry, const at::Tensor& embed) {
+void check_tied_head(const safetensors::File& file, const safetensors::Entry& entry,
+                     const at::Tensor& embed) {
   if (embed.sizes() != at::IntArrayRef(entry.shape))
     throw Error(file.path() + ": tensor " + kHead + " has shape " + shape_text(entry.shape) + ", expected " +
                 shape_text(embed.sizes()));
@@ -125,14 +128,15 @@ std::map<std::string, Found> find_tensors(const std::vector<std::unique_ptr<safe
     for (const auto& [name, entry] : file->header().tensors) {
       const auto [place, is_new] = found.emplace(name, Found{file.get(), &entry});
       if (!is_new)
-        throw Error("tensor " + name + " is in " + place->second.file->path() + " and again in " + file->path());
+        throw Error("tensor " + name + " is in " + place->second.file->path() + " and again in " +
+                    file->path());
     }
   return found;
 }
 
 // Names every tensor that is missing, unexpected or of another shape, before anything is read.
-void check_tensors(const std::map<std::string, Found>& found, const std::vector<NamedTensor>& wanted, bool is_tied,
-                   const std::string& where) {
+void check_tensors(const std::map<std::string, Found>& found, const std::vector<NamedTensor>& wanted,
+                   bool is_tied, const std::string& where) {
   std::vector<std::string> missing, unexpected, misshapen;
   std::set<std::string> known;
   for (const auto& [name, view] : wanted) {
@@ -171,7 +175,8 @@ Dtype file_dtype(at::ScalarType dtype) { return dtype == at::kFloat ? Dtype::kF3
 
 // Consecutive ranges of `tensors` whose bytes fit a shard; a larger tensor gets a shard of its own.
 std::vector<std::vector<safetensors::Source>> split(const std::vector<safetensors::Source>& tensors,
-                                                    const std::vector<uint64_t>& bytes, uint64_t max_shard_bytes) {
+                                                    const std::vector<uint64_t>& bytes,
+                                                    uint64_t max_shard_bytes) {
   std::vector<std::vector<safetensors::Source>> shards(1);
   uint64_t used = 0;
   for (size_t i = 0; i < tensors.size(); ++i) {
@@ -228,7 +233,8 @@ std::shared_ptr<Model> clone_model(const Model& model) {
   return std::make_shared<Model>(Model{std::move(weights), model.dtype, model.device});
 }
 
-std::vector<std::string> save_model(const Model& model, const std::string& directory, uint64_t max_shard_bytes) {
+std::vector<std::string> save_model(const Model& model, const std::string& directory,
+                                    uint64_t max_shard_bytes) {
   std::vector<at::Tensor> on_cpu;  // keeps the bytes alive
   std::vector<safetensors::Source> tensors;
   std::vector<uint64_t> bytes;
@@ -246,7 +252,8 @@ std::vector<std::string> save_model(const Model& model, const std::string& direc
     return {"model.safetensors"};
   }
   std::vector<std::string> names;
-  std::string index = "{\n  \"metadata\": {\"total_size\": " + std::to_string(total) + "},\n  \"weight_map\": {";
+  std::string index =
+      "{\n  \"metadata\": {\"total_size\": " + std::to_string(total) + "},\n  \"weight_map\": {";
   for (size_t i = 0; i < shards.size(); ++i) {
     names.push_back(shard_name(i, shards.size()));
     safetensors::write(directory + "/" + names.back(), shards[i], metadata);

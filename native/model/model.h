@@ -29,17 +29,21 @@ struct Model {
 
 // Reads Hugging Face safetensors files into a model. Every tensor of the architecture must be there once with
 // its exact shape, and nothing else may be ("lm_head.weight" of a tied model and rotary inv_freq buffers are
-// tolerated); float32, bfloat16 and float16 are converted to dtype. NaN or infinite weights are refused by name.
+// tolerated); float32, bfloat16 and float16 are converted to dtype. NaN or infinite weights are refused by
+// name.
 std::shared_ptr<Model> load_model(const ModelConfig& config, const std::vector<std::string>& files,
                                   at::ScalarType dtype, at::Device device);
 std::shared_ptr<Model> random_model(const ModelConfig& config, uint64_t seed, at::ScalarType dtype,
                                     at::Device device);
 std::shared_ptr<Model> clone_model(const Model& model);
 
-// Writes the weights in their dtype as one file "model.safetensors" or shards "model-0000i-of-0000n.safetensors"
-// of at most max_shard_bytes, plus "model.safetensors.index.json" if sharded, each flushed to disk, metadata
-// {"format": "pt"}. Returns the file names. `directory` exists and is not published before the caller renames it.
-std::vector<std::string> save_model(const Model& model, const std::string& directory, uint64_t max_shard_bytes);
+// Writes the weights in their dtype as one file "model.safetensors" or shards
+// "model-0000i-of-0000n.safetensors" of at most max_shard_bytes, plus "model.safetensors.index.json" if
+// sharded, each flushed to disk, metadata
+// {"format": "pt"}. Returns the file names. `directory` exists and is not published before the caller renames
+// it.
+std::vector<std::string> save_model(const Model& model, const std::string& directory,
+                                    uint64_t max_shard_bytes);
 
 struct ScoreGroup {
   std::vector<int32_t> prompt_ids;

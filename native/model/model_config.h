@@ -23,14 +23,14 @@ struct ModelConfig {
   double rope_theta = 10000.0;
   RopeScaling rope_scaling = RopeScaling::kNone;
   double rope_factor = 1.0;
-  double rope_low_freq_factor = 1.0;                       // llama3
-  double rope_high_freq_factor = 4.0;                      // llama3
-  int64_t rope_original_max_position_embeddings = 8192;    // llama3
+  double rope_low_freq_factor = 1.0;                     // llama3
+  double rope_high_freq_factor = 4.0;                    // llama3
+  int64_t rope_original_max_position_embeddings = 8192;  // llama3
 
   bool qkv_bias = false;  // Qwen2; Llama with attention_bias
   bool o_bias = false;    // Llama with attention_bias
   bool mlp_bias = false;
-  bool qk_norm = false;   // Qwen3: RMSNorm over head_dim of every query and key head, before RoPE
+  bool qk_norm = false;  // Qwen3: RMSNorm over head_dim of every query and key head, before RoPE
   bool tie_word_embeddings = false;
 
   // Sliding window of each layer in tokens (a position attends to itself and the window - 1 before it);

@@ -18,11 +18,14 @@ int64_t append(Pack& pack, const int32_t* ids, int64_t length, int64_t first_pos
 
 }  // namespace
 
-int64_t Pack::add_trunk(const int32_t* trunk_ids, int64_t length) { return append(*this, trunk_ids, length, 0, -1); }
+int64_t Pack::add_trunk(const int32_t* trunk_ids, int64_t length) {
+  return append(*this, trunk_ids, length, 0, -1);
+}
 
 int64_t Pack::add_leaf(int64_t trunk, const int32_t* leaf_ids, int64_t length) {
   const auto last = segments.empty() ? Segment{} : segments.back();
-  const bool follows = !segments.empty() && (last.prefix == trunk || static_cast<int64_t>(segments.size()) - 1 == trunk);
+  const bool follows =
+      !segments.empty() && (last.prefix == trunk || static_cast<int64_t>(segments.size()) - 1 == trunk);
   TORCH_CHECK(follows && segments[trunk].prefix < 0, "pack: a leaf must follow its trunk or a sibling");
   return append(*this, leaf_ids, length, segments[trunk].length, trunk);
 }

@@ -73,7 +73,8 @@ Entry parse_entry(JsonReader& json, const std::string& name) {
       throw Error("tensor " + printable(name) + " has the unknown field " + printable(field));
     }
   });
-  for (const auto& [seen, field] : {std::pair{has_dtype, "dtype"}, {has_shape, "shape"}, {has_offsets, "data_offsets"}})
+  for (const auto& [seen, field] :
+       {std::pair{has_dtype, "dtype"}, {has_shape, "shape"}, {has_offsets, "data_offsets"}})
     if (!seen) throw Error("tensor " + printable(name) + " lacks \"" + field + "\"");
   return entry;
 }
@@ -87,8 +88,9 @@ void check_size(const std::string& name, const Entry& entry) {
     throw Error("tensor " + printable(name) + " ends (" + std::to_string(entry.end) + ") before it begins (" +
                 std::to_string(entry.begin) + ")");
   if (entry.end - entry.begin != bytes)
-    throw Error("tensor " + printable(name) + " needs " + std::to_string(bytes) + " bytes by its shape and dtype, " +
-                "its data_offsets hold " + std::to_string(entry.end - entry.begin));
+    throw Error("tensor " + printable(name) + " needs " + std::to_string(bytes) +
+                " bytes by its shape and dtype, " + "its data_offsets hold " +
+                std::to_string(entry.end - entry.begin));
 }
 
 // Tensors must fill the data section exactly, one after the other.
@@ -109,8 +111,9 @@ void check_layout(const Header& header, uint64_t data_bytes) {
                   std::to_string(position) + ")");
     position = entry.end;
     if (position > data_bytes)
-      throw Error("the file is truncated: tensor " + printable(name) + " ends at byte " + std::to_string(position) +
-                  " of a data section of " + std::to_string(data_bytes) + " bytes");
+      throw Error("the file is truncated: tensor " + printable(name) + " ends at byte " +
+                  std::to_string(position) + " of a data section of " + std::to_string(data_bytes) +
+                  " bytes");
   }
   if (position != data_bytes)
     throw Error("the data section has " + std::to_string(data_bytes) + " bytes, the tensors fill " +
@@ -138,8 +141,8 @@ Header parse_header(std::string_view bytes, uint64_t file_size) {
   uint64_t length = 0;
   for (int i = 7; i >= 0; --i) length = length << 8 | static_cast<uint8_t>(bytes[i]);
   if (length > kMaxHeaderBytes)
-    throw Error("not a safetensors file: the header claims " + std::to_string(length) + " bytes, the limit is " +
-                std::to_string(kMaxHeaderBytes));
+    throw Error("not a safetensors file: the header claims " + std::to_string(length) +
+                " bytes, the limit is " + std::to_string(kMaxHeaderBytes));
   if (length > file_size - 8 || length > bytes.size() - 8)
     throw Error("the file is truncated: the header claims " + std::to_string(length) + " bytes, " +
                 std::to_string(file_size - 8) + " follow");
@@ -178,11 +181,12 @@ File::File(const std::string& path) : path_(path) {
     if (errno == ENOENT || errno == ENOTDIR) throw fail("there is no such file");
     throw IoError(path + ": cannot be opened: " + reason());
   }
-  struct stat status {};
+  struct stat status{};
   if (::fstat(file.fd, &status) != 0) throw IoError(path + ": " + reason());
   if (!S_ISREG(status.st_mode)) throw fail("is not a regular file");
   size_ = static_cast<uint64_t>(status.st_size);
-  if (size_ < 8) throw fail("not a safetensors file: " + std::to_string(size_) + " bytes are too few for a header");
+  if (size_ < 8)
+    throw fail("not a safetensors file: " + std::to_string(size_) + " bytes are too few for a header");
   void* map = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.fd, 0);
   if (map == MAP_FAILED) throw IoError(path + ": cannot be mapped: " + reason());
   map_ = static_cast<const char*>(map);
@@ -268,8 +272,9 @@ uint64_t write(const std::string& path, const std::vector<Source>& tensors,
       shape += (shape.empty() ? "" : ",") + std::to_string(size);
     }
     if (header.size() > 1) header += ",";
-    header += json_string(tensor.name) + ":{\"dtype\":\"" + std::string(name_of(tensor.dtype)) + "\",\"shape\":[" +
-              shape + "],\"data_offsets\":[" + std::to_string(offset) + "," + std::to_string(offset + bytes) + "]}";
+    header += json_string(tensor.name) + ":{\"dtype\":\"" + std::string(name_of(tensor.dtype)) +
+              "\",\"shape\":[" + shape + "],\"data_offsets\":[" + std::to_string(offset) + "," +
+              std::to_string(offset + bytes) + "]}";
     offset += bytes;
     parts.emplace_back(static_cast<const char*>(tensor.data), bytes);
   }

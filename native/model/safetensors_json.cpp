@@ -27,7 +27,8 @@ void append_utf8(std::string& out, uint32_t code) {
 
 }  // namespace
 
-// The well-formed sequences of the Unicode Standard, table 3-7: no overlong forms, surrogates or codes above 10FFFF.
+// The well-formed sequences of the Unicode Standard, table 3-7: no overlong forms, surrogates or codes above
+// 10FFFF.
 size_t utf8_length(std::string_view text) {
   if (text.empty()) return 0;
   const auto byte = [&](size_t i) { return i < text.size() ? static_cast<uint8_t>(text[i]) : uint8_t{0}; };

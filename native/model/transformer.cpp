@@ -52,7 +52,11 @@ void add_embedding_gradient(at::Tensor& d_embed, const std::vector<int64_t>& ids
 class Forward {
  public:
   Forward(const Weights& weights, const Pack& pack, Activations* saved)
-      : weights_(weights), config_(weights.config), pack_(pack), saved_(saved), angles_(rope_table_for(weights, pack)) {}
+      : weights_(weights),
+        config_(weights.config),
+        pack_(pack),
+        saved_(saved),
+        angles_(rope_table_for(weights, pack)) {}
 
   at::Tensor run(const KvObserver& observe_kv) {
     residual_ = weights_.embed.index_select(0, as_index(pack_.ids));
@@ -132,7 +136,11 @@ class Forward {
 class Backward {
  public:
   Backward(const Weights& weights, const Pack& pack, Weights& grads)
-      : weights_(weights), config_(weights.config), pack_(pack), grads_(grads), angles_(rope_table_for(weights, pack)) {}
+      : weights_(weights),
+        config_(weights.config),
+        pack_(pack),
+        grads_(grads),
+        angles_(rope_table_for(weights, pack)) {}
 
   void run(Activations& saved, const at::Tensor& d_hidden_SC) {
     at::Tensor d = rms_norm_backward(d_hidden_SC, saved.output_SC, weights_.final_norm, config_.rms_norm_eps,
@@ -183,11 +191,13 @@ class Backward {
                              config_.rms_norm_eps, grad.attention_norm, d);
   }
 
-  void qk_norm_backward_(at::Tensor& d_qkv, const at::Tensor& raw, const LayerWeights& layer, LayerWeights& grad) {
+  void qk_norm_backward_(at::Tensor& d_qkv, const at::Tensor& raw, const LayerWeights& layer,
+                         LayerWeights& grad) {
     at::Tensor d_keys = d_qkv.narrow(1, config_.q_size(), config_.kv_size());
     const at::Tensor raw_keys = raw.narrow(1, config_.q_size(), config_.kv_size());
     rms_norm_heads_backward_(d_qkv, raw, config_.num_heads, layer.q_norm, config_.rms_norm_eps, grad.q_norm);
-    rms_norm_heads_backward_(d_keys, raw_keys, config_.num_kv_heads, layer.k_norm, config_.rms_norm_eps, grad.k_norm);
+    rms_norm_heads_backward_(d_keys, raw_keys, config_.num_kv_heads, layer.k_norm, config_.rms_norm_eps,
+                             grad.k_norm);
   }
 
   // [S, C] at the head rows of a zero [R, C].
@@ -204,7 +214,8 @@ class Backward {
 
 }  // namespace
 
-at::Tensor forward(const Weights& weights, const Pack& pack, Activations* saved, const KvObserver& observe_kv) {
+at::Tensor forward(const Weights& weights, const Pack& pack, Activations* saved,
+                   const KvObserver& observe_kv) {
   TORCH_CHECK(pack.num_rows() > 0, "forward: the pack is empty");
   TORCH_CHECK(saved == nullptr || saved->layers.empty(), "forward: activations are in use");
   return Forward(weights, pack, saved).run(observe_kv);

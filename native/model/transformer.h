@@ -14,13 +14,13 @@ namespace cream {
 
 // What the backward needs of one layer; R rows. Opaque to callers.
 struct LayerActivations {
-  at::Tensor input_RC;       // residual stream that enters the layer
-  at::Tensor qkv_RE;         // after bias, q/k norm and RoPE
-  at::Tensor qk_raw_RE;      // before q/k norm (only with qk_norm)
-  at::Tensor attention_RE;   // attention output before the o projection
-  at::Tensor lse_RH;         // float32 log-sum-exp of the attention scores
-  at::Tensor middle_RC;      // residual stream after attention
-  at::Tensor gate_up_RF;     // before SwiGLU
+  at::Tensor input_RC;      // residual stream that enters the layer
+  at::Tensor qkv_RE;        // after bias, q/k norm and RoPE
+  at::Tensor qk_raw_RE;     // before q/k norm (only with qk_norm)
+  at::Tensor attention_RE;  // attention output before the o projection
+  at::Tensor lse_RH;        // float32 log-sum-exp of the attention scores
+  at::Tensor middle_RC;     // residual stream after attention
+  at::Tensor gate_up_RF;    // before SwiGLU
 };
 
 struct Activations {
@@ -28,7 +28,8 @@ struct Activations {
   at::Tensor output_SC;  // residual stream of the head rows before the final norm
 };
 
-// Called per layer with the rotated keys and the values of all rows: [R, Hkv, D] views, valid during the call.
+// Called per layer with the rotated keys and the values of all rows: [R, Hkv, D] views, valid during the
+// call.
 using KvObserver = std::function<void(int64_t layer, const at::Tensor& k_RHD, const at::Tensor& v_RHD)>;
 
 // Returns the final hidden states (after the final norm) of pack.head_rows: [S, C], in the weights' dtype.
@@ -37,7 +38,8 @@ at::Tensor forward(const Weights& weights, const Pack& pack, Activations* saved 
                    const KvObserver& observe_kv = nullptr);
 
 // d_hidden_SC: gradient of the loss by forward's result (weights' dtype). Adds the parameter gradients to
-// `grads` (float32, layout of `weights`), head excluded: the head is the caller's. Releases `saved` as it goes.
+// `grads` (float32, layout of `weights`), head excluded: the head is the caller's. Releases `saved` as it
+// goes.
 void backward(const Weights& weights, const Pack& pack, Activations& saved, const at::Tensor& d_hidden_SC,
               Weights& grads);
 

@@ -31,8 +31,8 @@ struct LayerWeights {
 
 struct Weights {
   ModelConfig config;
-  at::Tensor flat;         // [n]; parameters start at multiples of 64 bytes, the gaps stay zero
-  int64_t decay_size = 0;  // flat[0, decay_size) are matrices (weight decay); the rest norms and biases
+  at::Tensor flat;             // [n]; parameters start at multiples of 64 bytes, the gaps stay zero
+  int64_t decay_size = 0;      // flat[0, decay_size) are matrices (weight decay); the rest norms and biases
   int64_t num_parameters = 0;  // without the gaps; a tied head counts once
 
   at::Tensor embed;       // [V, C]

@@ -20,8 +20,8 @@ bool is_amd_cpu() {
   return b == 0x68747541 && d == 0x69746e65 && c == 0x444d4163;  // "AuthenticAMD"
 }
 
-// MKL keeps its fast float32 kernels for Intel; oneDNN's are 2.3 times faster on AMD. The choice depends on the
-// machine alone, never on a timing, so that a resumed run computes the same bits.
+// MKL keeps its fast float32 kernels for Intel; oneDNN's are 2.3 times faster on AMD. The choice depends on
+// the machine alone, never on a timing, so that a resumed run computes the same bits.
 bool prefers_onednn(const at::Tensor& x) {
   static const bool amd = is_amd_cpu();
   return amd && x.device().is_cpu() && x.scalar_type() == at::kFloat;
@@ -37,7 +37,8 @@ at::Tensor onednn_linear(const at::Tensor& a, const at::Tensor& b, const at::Ten
                              .findSchemaOrThrow("mkldnn::_linear_pointwise", "")
                              .typed<LinearPointwise>();
   const std::optional<at::Tensor> maybe_bias = bias.defined() ? std::optional(bias) : std::nullopt;
-  return op.call(a.contiguous(), b.contiguous(), maybe_bias, "none", c10::List<std::optional<at::Scalar>>(), "");
+  return op.call(a.contiguous(), b.contiguous(), maybe_bias, "none", c10::List<std::optional<at::Scalar>>(),
+                 "");
 }
 
 // Adds a row-major [N, K] bfloat16 or float32 product to a float32 sum of the same shape.
@@ -94,7 +95,8 @@ void linear_backward_weight(const at::Tensor& dy, const at::Tensor& x, at::Tenso
   if (!dbias.defined()) return;
   const at::Tensor rows = dy.contiguous();
   with_dtype(rows.scalar_type(), "linear_backward_weight", [&](auto zero) {
-    add_column_sums(dbias.data_ptr<float>(), rows.const_data_ptr<decltype(zero)>(), rows.size(0), rows.size(1));
+    add_column_sums(dbias.data_ptr<float>(), rows.const_data_ptr<decltype(zero)>(), rows.size(0),
+                    rows.size(1));
   });
 }
 

@@ -14,9 +14,9 @@ namespace {
 
 void check(const at::Tensor& qkv, const Pack& pack, const AttentionShape& shape) {
   const int64_t columns = (shape.num_heads + 2 * shape.num_kv_heads) * shape.head_dim;
-  TORCH_CHECK_VALUE(qkv.dim() == 2 && qkv.size(0) == pack.num_rows() && qkv.size(1) == columns && qkv.is_contiguous(),
-                    "packed_attention: qkv must be a contiguous [", pack.num_rows(), ", ", columns, "], got ",
-                    qkv.sizes());
+  TORCH_CHECK_VALUE(
+      qkv.dim() == 2 && qkv.size(0) == pack.num_rows() && qkv.size(1) == columns && qkv.is_contiguous(),
+      "packed_attention: qkv must be a contiguous [", pack.num_rows(), ", ", columns, "], got ", qkv.sizes());
 }
 
 // Additive mask [length, before + length]: query i sees keys (before + i - window, before + i].
@@ -44,16 +44,18 @@ AttentionResult packed_attention(const at::Tensor& qkv, const Pack& pack, const 
   return packed_attention_cpu(qkv, pack, shape);
 }
 
-at::Tensor packed_attention_backward(const at::Tensor& d_out, const at::Tensor& qkv, const AttentionResult& forward,
-                                     const Pack& pack, const AttentionShape& shape) {
+at::Tensor packed_attention_backward(const at::Tensor& d_out, const at::Tensor& qkv,
+                                     const AttentionResult& forward, const Pack& pack,
+                                     const AttentionShape& shape) {
   check(qkv, pack, shape);
   TORCH_CHECK_VALUE(d_out.sizes() == forward.out_RE.sizes() && d_out.is_contiguous(),
-                    "packed_attention_backward: d_out must be a contiguous ", forward.out_RE.sizes(), ", got ",
-                    d_out.sizes());
+                    "packed_attention_backward: d_out must be a contiguous ", forward.out_RE.sizes(),
+                    ", got ", d_out.sizes());
   return packed_attention_backward_cpu(d_out, qkv, forward, pack, shape);
 }
 
-AttentionResult packed_attention_reference(const at::Tensor& qkv, const Pack& pack, const AttentionShape& shape) {
+AttentionResult packed_attention_reference(const at::Tensor& qkv, const Pack& pack,
+                                           const AttentionShape& shape) {
   check(qkv, pack, shape);
   const int64_t q_size = shape.num_heads * shape.head_dim;
   const int64_t kv_size = shape.num_kv_heads * shape.head_dim;
@@ -65,7 +67,8 @@ AttentionResult packed_attention_reference(const at::Tensor& qkv, const Pack& pa
     auto keys = rows.narrow(1, q_size, 2 * kv_size);
     const int64_t before = segment.prefix < 0 ? 0 : pack.segments[segment.prefix].length;
     if (before > 0) {
-      keys = at::cat({x.narrow(0, pack.segments[segment.prefix].row, before).narrow(1, q_size, 2 * kv_size), keys});
+      keys = at::cat(
+          {x.narrow(0, pack.segments[segment.prefix].row, before).narrow(1, q_size, 2 * kv_size), keys});
     }
     const auto q = as_heads(rows.narrow(1, 0, q_size), shape.num_heads, 1);
     const auto k = as_heads(keys.narrow(1, 0, kv_size), shape.num_kv_heads, repeat);

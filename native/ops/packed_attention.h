@@ -1,4 +1,5 @@
-// Causal attention over a pack (model/pack.h): trunks attend to themselves, leaves to their trunk and themselves.
+// Causal attention over a pack (model/pack.h): trunks attend to themselves, leaves to their trunk and
+// themselves.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -18,10 +19,12 @@ struct AttentionResult {
   at::Tensor out_RE, lse_RH;
 };
 AttentionResult packed_attention(const at::Tensor& qkv, const Pack& pack, const AttentionShape& shape);
-AttentionResult packed_attention_reference(const at::Tensor& qkv, const Pack& pack, const AttentionShape& shape);
+AttentionResult packed_attention_reference(const at::Tensor& qkv, const Pack& pack,
+                                           const AttentionShape& shape);
 
 // Gradient by qkv, [R, (Hq + 2 Hkv) D], for d_out [R, Hq D].
-at::Tensor packed_attention_backward(const at::Tensor& d_out, const at::Tensor& qkv, const AttentionResult& forward,
-                                     const Pack& pack, const AttentionShape& shape);
+at::Tensor packed_attention_backward(const at::Tensor& d_out, const at::Tensor& qkv,
+                                     const AttentionResult& forward, const Pack& pack,
+                                     const AttentionShape& shape);
 
 }  // namespace cream

@@ -56,7 +56,9 @@ struct Visibility {
   int64_t offset;  // position of query 0 minus position of key 0
   int64_t length;  // of the key block
   int64_t window;  // 0 = all
-  int64_t low(int64_t i) const { return window == 0 ? 0 : std::clamp<int64_t>(offset + i - window + 1, 0, length); }
+  int64_t low(int64_t i) const {
+    return window == 0 ? 0 : std::clamp<int64_t>(offset + i - window + 1, 0, length);
+  }
   int64_t high(int64_t i) const { return std::clamp<int64_t>(offset + i + 1, 0, length); }
 };
 
@@ -76,7 +78,8 @@ class Kernel {
   }
 
   void forward(const T* qkv, T* out, float* lse) const {
-    for_each_task([&](int64_t trunk, int64_t kv_head, Scratch& s) { forward_task(qkv, out, lse, trunk, kv_head, s); });
+    for_each_task(
+        [&](int64_t trunk, int64_t kv_head, Scratch& s) { forward_task(qkv, out, lse, trunk, kv_head, s); });
   }
 
   void backward(const T* d_out, const T* qkv, const T* out, const float* lse, T* d_qkv) const {
@@ -100,7 +103,8 @@ class Kernel {
     std::atomic<int64_t> next{0};
     at::parallel_for(0, std::min<int64_t>(tasks, at::get_num_threads()), 1, [&](int64_t, int64_t) {
       Scratch scratch;
-      for (int64_t i = next++; i < tasks; i = next++) task(i / shape_.num_kv_heads, i % shape_.num_kv_heads, scratch);
+      for (int64_t i = next++; i < tasks; i = next++)
+        task(i / shape_.num_kv_heads, i % shape_.num_kv_heads, scratch);
     });
   }
 
@@ -130,7 +134,8 @@ class Kernel {
     }
   }
 
-  void load_keys(KeyBlock& block, const T* qkv, const Segment& segment, int64_t kv_head, bool for_backward) const {
+  void load_keys(KeyBlock& block, const T* qkv, const Segment& segment, int64_t kv_head,
+                 bool for_backward) const {
     const T* rows = qkv + segment.row * row_size_;
     block.length = segment.length;
     load(block.keys, rows + k_column(kv_head), segment.length, row_size_, 1.0f);
@@ -158,7 +163,8 @@ class Kernel {
     scores.resize(count, block.length);
     if (end == begin) return;
     small_gemm(count, padded_width(end - begin), shape_.head_dim, queries.row(0), queries.stride(), 1,
-               block.keys_t.row(0) + begin, block.keys_t.stride(), scores.row(0) + begin, scores.stride(), false);
+               block.keys_t.row(0) + begin, block.keys_t.stride(), scores.row(0) + begin, scores.stride(),
+               false);
     for (int64_t r = 0; r < count; ++r) {
       float* row = scores.row(r);
       for (int64_t c = begin; c < seen.low(first + r); ++c) row[c] = kHidden;
@@ -197,16 +203,16 @@ class Kernel {
           load(s.queries, qkv + row * row_size_ + head * shape_.head_dim, count, row_size_, scale_);
           if (is_leaf) score_block(s.scores_trunk, s.trunk, sees_trunk, s.queries, first, count);
           score_block(s.scores_own, own, sees_own, s.queries, first, count);
-          attend(s, own, sees_trunk, sees_own, is_leaf, first, count, out + row * shape_.num_heads * shape_.head_dim,
-                 lse + row * shape_.num_heads, head);
+          attend(s, own, sees_trunk, sees_own, is_leaf, first, count,
+                 out + row * shape_.num_heads * shape_.head_dim, lse + row * shape_.num_heads, head);
         }
       }
     }
   }
 
   // Softmax over both score blocks, times values, into out and lse of one head.
-  void attend(Scratch& s, KeyBlock& own, const Visibility& sees_trunk, const Visibility& sees_own, bool is_leaf,
-              int64_t first, int64_t count, T* out, float* lse, int64_t head) const {
+  void attend(Scratch& s, KeyBlock& own, const Visibility& sees_trunk, const Visibility& sees_own,
+              bool is_leaf, int64_t first, int64_t count, T* out, float* lse, int64_t head) const {
     const auto [own_begin, own_end] = columns_of(sees_own, first, count);
     const auto [trunk_begin, trunk_end] = columns_of(sees_trunk, first, count);
     const int64_t own_stop = own_begin + padded_width(own_end - own_begin);
@@ -255,8 +261,9 @@ class Kernel {
     store_keys(s.trunk, d_qkv, pack_.segments[trunks_[group]], kv_head);
   }
 
-  void backward_block(const T* d_out, const T* qkv, const T* out, const float* lse, T* d_qkv, const Segment& segment,
-                      KeyBlock& own, bool is_leaf, int64_t head, int64_t first, Scratch& s) const {
+  void backward_block(const T* d_out, const T* qkv, const T* out, const float* lse, T* d_qkv,
+                      const Segment& segment, KeyBlock& own, bool is_leaf, int64_t head, int64_t first,
+                      Scratch& s) const {
     const int64_t dim = shape_.head_dim;
     const int64_t count = std::min(kQueryBlock, segment.length - first);
     const int64_t row = segment.row + first;
@@ -277,7 +284,8 @@ class Kernel {
     backward_keys(own, sees_own, s.scores_own, first, count, deltas, shifts, /*accumulate=*/false, s);
     if (is_leaf) {
       const Visibility sees_trunk{s.trunk.length, s.trunk.length, shape_.window};
-      backward_keys(s.trunk, sees_trunk, s.scores_trunk, first, count, deltas, shifts, /*accumulate=*/true, s);
+      backward_keys(s.trunk, sees_trunk, s.scores_trunk, first, count, deltas, shifts, /*accumulate=*/true,
+                    s);
     }
     for (int64_t r = 0; r < count; ++r) {
       T* y = d_qkv + (row + r) * row_size_ + head * dim;
@@ -296,8 +304,8 @@ class Kernel {
     score_block(probs, block, seen, s.queries, first, count);
     s.d_scores.resize(count, block.length);
     small_gemm(count, width, shape_.head_dim, s.d_result.row(0), s.d_result.stride(), 1,
-               block.values_t.row(0) + begin, block.values_t.stride(), s.d_scores.row(0) + begin, s.d_scores.stride(),
-               false);
+               block.values_t.row(0) + begin, block.values_t.stride(), s.d_scores.row(0) + begin,
+               s.d_scores.stride(), false);
     for (int64_t r = 0; r < count; ++r) {
       float* p = probs.row(r);
       float* d = s.d_scores.row(r);
@@ -310,8 +318,9 @@ class Kernel {
     multiply(s.d_queries, s.d_scores, block.keys, begin, end, count, accumulate);
     small_gemm(end - begin, block.d_keys.stride(), count, s.d_scores.row(0) + begin, 1, s.d_scores.stride(),
                s.queries.row(0), s.queries.stride(), block.d_keys.row(begin), block.d_keys.stride(), true);
-    small_gemm(end - begin, block.d_values.stride(), count, probs.row(0) + begin, 1, probs.stride(), s.d_result.row(0),
-               s.d_result.stride(), block.d_values.row(begin), block.d_values.stride(), true);
+    small_gemm(end - begin, block.d_values.stride(), count, probs.row(0) + begin, 1, probs.stride(),
+               s.d_result.row(0), s.d_result.stride(), block.d_values.row(begin), block.d_values.stride(),
+               true);
   }
 
   void store_keys(KeyBlock& block, T* d_qkv, const Segment& segment, int64_t kv_head) const {

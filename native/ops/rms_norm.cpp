@@ -15,7 +15,8 @@ namespace {
 
 void check_rows(const at::Tensor& x, const at::Tensor& w, const char* op) {
   TORCH_CHECK_VALUE(x.dim() == 2 && x.stride(1) == 1 && w.dim() == 1 && w.is_contiguous(), op,
-                    ": expected rows [R, C] with contiguous columns and a weight, got ", x.sizes(), " and ", w.sizes());
+                    ": expected rows [R, C] with contiguous columns and a weight, got ", x.sizes(), " and ",
+                    w.sizes());
   TORCH_CHECK_VALUE(x.device().is_cpu() && w.scalar_type() == x.scalar_type(), op,
                     ": expected CPU tensors of one dtype, got ", x.scalar_type(), " and ", w.scalar_type());
 }
@@ -65,8 +66,8 @@ void normalise_backward(T* dx, const T* dy, const T* x, const T* w, const T* add
 // Weight gradients are summed over a fixed number of row blocks, whatever the number of threads.
 constexpr int64_t kRowBlocks = 16;
 
-// body(block, first row, last row) for each of `blocks` row blocks, in parallel; then adds the blocks' partial
-// weight gradients [blocks, width] to dw in block order.
+// body(block, first row, last row) for each of `blocks` row blocks, in parallel; then adds the blocks'
+// partial weight gradients [blocks, width] to dw in block order.
 template <typename Body>
 void sum_weight_gradients(at::Tensor& dw, int64_t num_rows, Body&& body) {
   const int64_t width = dw.numel();
@@ -74,7 +75,8 @@ void sum_weight_gradients(at::Tensor& dw, int64_t num_rows, Body&& body) {
   const at::Tensor partial = at::zeros({blocks, width}, at::kFloat);
   float* sums = partial.data_ptr<float>();
   at::parallel_for(0, blocks, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t b = begin; b < end; ++b) body(sums + b * width, num_rows * b / blocks, num_rows * (b + 1) / blocks);
+    for (int64_t b = begin; b < end; ++b)
+      body(sums + b * width, num_rows * b / blocks, num_rows * (b + 1) / blocks);
   });
   float* out = dw.data_ptr<float>();
   for (int64_t b = 0; b < blocks; ++b) {
@@ -99,7 +101,8 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& w, double eps) {
     const T* weight = w.const_data_ptr<T>();
     T* y = out.data_ptr<T>();
     at::parallel_for(0, x.size(0), row_grain(width), [&](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; ++r) normalise(y + r * width, in + r * x.stride(0), weight, width, eps);
+      for (int64_t r = begin; r < end; ++r)
+        normalise(y + r * width, in + r * x.stride(0), weight, width, eps);
     });
   });
   return out;
@@ -125,7 +128,8 @@ at::Tensor add_rms_norm(at::Tensor& sum, const at::Tensor& residual, const at::T
       for (int64_t r = begin; r < end; ++r) {
         const int64_t row = r * width;
 #pragma omp simd
-        for (int64_t c = 0; c < width; ++c) s[row + c] = from_float<T>(to_float(a[row + c]) + to_float(b[row + c]));
+        for (int64_t c = 0; c < width; ++c)
+          s[row + c] = from_float<T>(to_float(a[row + c]) + to_float(b[row + c]));
         normalise(y + row, s + row, weight, width, eps);
       }
     });
@@ -154,8 +158,9 @@ void rms_norm_heads_(at::Tensor& x, int64_t heads, const at::Tensor& w, double e
 at::Tensor rms_norm_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& w, double eps,
                              at::Tensor dw, const at::Tensor& add_to) {
   check_rows(x, w, "rms_norm_backward");
-  TORCH_CHECK_VALUE(dy.sizes() == x.sizes() && dy.is_contiguous() && (!add_to.defined() || add_to.is_contiguous()),
-                    "rms_norm_backward: expected contiguous gradients of ", x.sizes(), ", got ", dy.sizes());
+  TORCH_CHECK_VALUE(
+      dy.sizes() == x.sizes() && dy.is_contiguous() && (!add_to.defined() || add_to.is_contiguous()),
+      "rms_norm_backward: expected contiguous gradients of ", x.sizes(), ", got ", dy.sizes());
   const int64_t width = x.size(1);
   at::Tensor dx = at::empty_like(dy);
   with_dtype(x.scalar_type(), "rms_norm_backward", [&](auto zero) {
@@ -175,8 +180,8 @@ at::Tensor rms_norm_backward(const at::Tensor& dy, const at::Tensor& x, const at
   return dx;
 }
 
-void rms_norm_heads_backward_(at::Tensor& dy, const at::Tensor& x, int64_t heads, const at::Tensor& w, double eps,
-                              at::Tensor dw) {
+void rms_norm_heads_backward_(at::Tensor& dy, const at::Tensor& x, int64_t heads, const at::Tensor& w,
+                              double eps, at::Tensor dw) {
   check_rows(x, w, "rms_norm_heads_backward_");
   const int64_t width = w.numel();
   with_dtype(x.scalar_type(), "rms_norm_heads_backward_", [&](auto zero) {
@@ -189,7 +194,8 @@ void rms_norm_heads_backward_(at::Tensor& dy, const at::Tensor& x, int64_t heads
         for (int64_t h = 0; h < heads; ++h) {
           T* head = grad + r * dy.stride(0) + h * width;
           const T* no_addend = nullptr;
-          normalise_backward(head, head, in + r * x.stride(0) + h * width, weight, no_addend, sums, width, eps);
+          normalise_backward(head, head, in + r * x.stride(0) + h * width, weight, no_addend, sums, width,
+                             eps);
         }
       }
     });

@@ -12,7 +12,8 @@ namespace cream {
 // Inverse frequencies [D / 2] with the config's scaling (none, linear, llama3); float64 inside, float32 out.
 std::vector<float> rope_inverse_frequencies(const ModelConfig& config);
 
-// cos and sin of position p are rows p of one float32 table [max_position + 1, D]: D/2 cosines, then D/2 sines.
+// cos and sin of position p are rows p of one float32 table [max_position + 1, D]: D/2 cosines, then D/2
+// sines.
 at::Tensor rope_table(const ModelConfig& config, int64_t num_positions);
 
 // Rotates `heads` heads of width D in place, starting at column 0 of x.

@@ -1,5 +1,5 @@
-// C (+)= A B for the small float32 matrices of attention, inside one thread. Tiles of rows and columns stay in
-// registers; any row or inner stride of A serves, so that a transposed A costs nothing.
+// C (+)= A B for the small float32 matrices of attention, inside one thread. Tiles of rows and columns stay
+// in registers; any row or inner stride of A serves, so that a transposed A costs nothing.
 #pragma once
 
 #include <cstdint>
@@ -32,8 +32,8 @@ inline Vector load(const float* from) {
 inline void store(float* to, Vector v) { std::memcpy(to, &v, sizeof v); }
 
 template <int kRows, int kVectors>
-inline void tile(int64_t inner, const float* a, int64_t a_row, int64_t a_inner, const float* b, int64_t b_row, float* c,
-                 int64_t c_row, bool accumulate) {
+inline void tile(int64_t inner, const float* a, int64_t a_row, int64_t a_inner, const float* b, int64_t b_row,
+                 float* c, int64_t c_row, bool accumulate) {
   Vector sums[kRows][kVectors];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
@@ -61,17 +61,26 @@ inline void tile(int64_t inner, const float* a, int64_t a_row, int64_t a_inner, 
 template <int kVectors, typename... Arguments>
 inline void tile_rows(int64_t rows, Arguments... arguments) {
   switch (rows) {
-    case 1: return tile<1, kVectors>(arguments...);
-    case 2: return tile<2, kVectors>(arguments...);
-    case 3: return tile<3, kVectors>(arguments...);
-    case 4: return tile<4, kVectors>(arguments...);
+    case 1:
+      return tile<1, kVectors>(arguments...);
+    case 2:
+      return tile<2, kVectors>(arguments...);
+    case 3:
+      return tile<3, kVectors>(arguments...);
+    case 4:
+      return tile<4, kVectors>(arguments...);
 #ifdef __AVX512F__
-    case 5: return tile<5, kVectors>(arguments...);
-    case 6: return tile<6, kVectors>(arguments...);
-    case 7: return tile<7, kVectors>(arguments...);
-    default: return tile<8, kVectors>(arguments...);
+    case 5:
+      return tile<5, kVectors>(arguments...);
+    case 6:
+      return tile<6, kVectors>(arguments...);
+    case 7:
+      return tile<7, kVectors>(arguments...);
+    default:
+      return tile<8, kVectors>(arguments...);
 #else
-    default: return;
+    default:
+      return;
 #endif
   }
 }
@@ -79,10 +88,11 @@ inline void tile_rows(int64_t rows, Arguments... arguments) {
 }  // namespace small_gemm_detail
 
 // C [rows, columns] = A [rows, inner] B [inner, columns], added to C with `accumulate`. A's element (r, k) is
-// a[r * a_row + k * a_inner]; B and C are row-major with row strides b_row and c_row; columns is a multiple of
-// kGemmWidth (padding columns are computed like any other).
-inline void small_gemm(int64_t rows, int64_t columns, int64_t inner, const float* a, int64_t a_row, int64_t a_inner,
-                       const float* b, int64_t b_row, float* c, int64_t c_row, bool accumulate) {
+// a[r * a_row + k * a_inner]; B and C are row-major with row strides b_row and c_row; columns is a multiple
+// of kGemmWidth (padding columns are computed like any other).
+inline void small_gemm(int64_t rows, int64_t columns, int64_t inner, const float* a, int64_t a_row,
+                       int64_t a_inner, const float* b, int64_t b_row, float* c, int64_t c_row,
+                       bool accumulate) {
   using namespace small_gemm_detail;
   for (int64_t n = 0; n < columns;) {
     const int64_t vectors = (columns - n) / kLanes;
@@ -90,8 +100,8 @@ inline void small_gemm(int64_t rows, int64_t columns, int64_t inner, const float
     for (int64_t m = 0; m < rows; m += kTileRows) {
       const int64_t left = rows - m < kTileRows ? rows - m : kTileRows;
       const auto run = [&]<int kVectors>() {
-        tile_rows<kVectors>(left, inner, a + m * a_row, a_row, a_inner, b + n, b_row, c + m * c_row + n, c_row,
-                            accumulate);
+        tile_rows<kVectors>(left, inner, a + m * a_row, a_row, a_inner, b + n, b_row, c + m * c_row + n,
+                            c_row, accumulate);
       };
       if (taken == 3) {
         run.template operator()<3>();

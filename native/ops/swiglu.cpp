@@ -44,8 +44,8 @@ at::Tensor swiglu_backward_(at::Tensor& gate_up, const at::Tensor& dy) {
   const int64_t width = gate_up.size(1) / 2;
   TORCH_CHECK_VALUE(gate_up.device().is_cpu() && gate_up.is_contiguous() && dy.is_contiguous() &&
                         dy.size(0) == gate_up.size(0) && dy.size(1) == width,
-                    "swiglu_backward_: expected contiguous CPU [R, 2F] and [R, F], got ", gate_up.sizes(), " and ",
-                    dy.sizes());
+                    "swiglu_backward_: expected contiguous CPU [R, 2F] and [R, F], got ", gate_up.sizes(),
+                    " and ", dy.sizes());
   at::Tensor out = at::empty_like(dy);
   with_dtype(gate_up.scalar_type(), "swiglu_backward_", [&](auto zero) {
     using T = decltype(zero);

@@ -26,7 +26,8 @@ inline float fast_exp(float x) {
   // 2^n in two factors, so that n = 128 does not overflow the exponent field.
   const int32_t half = static_cast<int32_t>(n) >> 1;
   const int32_t rest = static_cast<int32_t>(n) - half;
-  const float scaled = p * std::bit_cast<float>((half + 127) << 23) * std::bit_cast<float>((rest + 127) << 23);
+  const float scaled =
+      p * std::bit_cast<float>((half + 127) << 23) * std::bit_cast<float>((rest + 127) << 23);
   return x < -87.3f ? 0.0f : scaled;
 }
 

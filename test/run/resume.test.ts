@@ -56,7 +56,7 @@ t.test(
       try {
         for await (const event of run) {
           // The clock starts with the work: most of a process's life on a tiny model is its start.
-          if (event.type === 'run' && delay !== undefined) timer = setTimeout(run.kill, delay);
+          if (event.type === 'run' && delay !== undefined) timer = setTimeout(() => run.kill(), delay);
           if (event.type === 'stage') stage = `${event.stage} ${event.status}`;
         }
         clearTimeout(timer);

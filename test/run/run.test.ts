@@ -263,7 +263,11 @@ t.test('a lost engine is an error of the run, with its last words, and the host 
 t.test('a second process in the folder is refused with the pid of the first', async (t) => {
   const output = join(folder, 'locked');
   // Steps enough that the first is still at work when the second has started, on any machine.
-  const first = runCream({ ...config, output, sft: { ...config.sft, epochs: 5000, checkpointEverySteps: 100_000 } });
+  const first = runCream({
+    ...config,
+    output,
+    sft: { ...config.sft, epochs: 5000, checkpointEverySteps: 100_000 },
+  });
   for await (const event of first) if (event.type === 'run') break;
   await t.rejects(runCream({ ...config, output }).result, {
     code: 'RUN_LOCKED',
