@@ -63,8 +63,7 @@ class VolatileFiles {
             const content = this.#contents.get(file)!;
             content.synced = content.now;
           } else {
-            for (const key of [...this.#durable.keys()])
-              if (key.startsWith(`${path}/`)) this.#durable.delete(key);
+            for (const key of this.#durable.keys()) if (key.startsWith(`${path}/`)) this.#durable.delete(key);
             for (const [key, value] of this.#names)
               if (key.startsWith(`${path}/`)) this.#durable.set(key, value);
           }
