@@ -79,7 +79,7 @@ export const configSchema = z.strictObject({
       "Limit of prompt + response in tokens; auto is 2048 or the model's context, whichever is less.",
     ),
 
-  data: section('Input files: JSON lines (or parquet). Relative paths are relative to this file.', {
+  data: section('Input files: JSON lines. Relative paths are relative to this file.', {
     sft: path
       .optional()
       .describe('Seed data {prompt, completion} or {messages}: M0 -> M1. Without it M1 is M0.'),

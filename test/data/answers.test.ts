@@ -179,7 +179,7 @@ const CHOICES: readonly (readonly [string, string | null])[] = [
   ['Vitamin B12 is found in meat.', null],
 ];
 
-t.test('an option is read from what a response decides, not from what it mentions', async (t) => {
+t.test('§6.9 an option is read from what a response decides, not from what it mentions', async (t) => {
   for (const [text, expected] of CHOICES) t.equal(choice(text), expected, JSON.stringify(text));
   t.ok(CHOICES.length >= 80, `${CHOICES.length} phrasings`);
 });
@@ -264,7 +264,7 @@ const NUMBERS: readonly (readonly [string, string | null])[] = [
   ['The answer is unknown.', null],
 ];
 
-t.test('a number is read from the last statement, else from the last sentence that has one', async (t) => {
+t.test('§6.9 a number is read from the last statement, else from the last sentence that has one', async (t) => {
   for (const [text, expected] of NUMBERS) t.equal(number(text), expected, JSON.stringify(text));
 });
 

@@ -91,7 +91,7 @@ for (const [size, decaySize] of [
   }
 }
 
-t.test('method 6.5: bfloat16 weights follow a float32 master that small steps do move', async (t) => {
+t.test('§6.5 bfloat16 weights follow a float32 master that small steps do move', async (t) => {
   // A step of 1e-6 is far below bfloat16's spacing of 0.0078 at 1, so the working weights wait for the master.
   let state: Omit<Update, 'step' | 'gradient'> = {
     ...SETTINGS,

@@ -91,7 +91,7 @@ for (const [rows, vocab, width, chunkRows] of SHAPES) {
     const inputs =
       dtype === 'float32' ? { hidden, head } : { hidden: bfloat16(hidden), head: bfloat16(head) };
 
-    t.test(`token log-probs agree with their float64 definition, ${dtype}, ${title}`, async (t) => {
+    t.test(`§6.10 token log-probs agree with their float64 definition, ${dtype}, ${title}`, async (t) => {
       const actual = ops._tokenLogprobs({ ...base, ...inputs, dtype });
       const expected = ops._tokenLogprobs({ ...base, ...inputs, dtype, reference: true });
       // float32 sums of products; only the plain path for odd widths rounds logits (up to 16) to bfloat16.

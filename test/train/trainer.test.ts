@@ -186,7 +186,7 @@ for (const dtype of DTYPES) {
   });
 }
 
-t.test('the SFT loss is the mean over all response tokens of the batch, prompts without loss', async (t) => {
+t.test('§6.1 the SFT loss is the mean over all response tokens of the batch, prompts without loss', async (t) => {
   // method 6.1: neither prompts nor padding count; a short response does not weigh more per token than a long one.
   const model = await randomModel(EVERYTHING);
   const groups = SFT.map(({ promptIds, responseIds }) => ({ promptIds, responses: [responseIds] }));
