@@ -252,7 +252,7 @@ export class Run {
     const done = this.dir.done(key);
     if (done !== undefined) {
       // A process that died between the commit and this left it behind.
-      if (this.dir.stages.at(-1)?.key === key) await this.dir.remove(this.partial(info));
+      await this.dir.remove(this.partial(info));
       this.#emitAndLog({ ...common, status: 'skipped', seconds: done.seconds });
       return done.result as Result;
     }
