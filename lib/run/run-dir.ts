@@ -1,4 +1,4 @@
-import { readFile, rm } from 'node:fs/promises';
+import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CreamError } from '../errors.js';
 import { type FileRecord, fileRecord, ioError, isMissing, listFiles, writeFileDurably } from './storage.js';
@@ -25,7 +25,7 @@ export interface StageRecord {
   /** Paths relative to the run folder. */
   files: Record<string, FileRecord>;
   seconds: number;
-  /** Size of metrics.jsonl when the stage was done. */
+  /** Size of metrics.jsonl with the lines of the stages up to this one. */
   metricsBytes: number;
   /** What later stages and the summary need of it. */
   result: Record<string, unknown>;
@@ -94,6 +94,8 @@ export class RunDir {
           found = await fileRecord(this.path(name));
         } catch (cause) {
           if (!isMissing(cause)) throw cause;
+          // Checkpoints of later stages know places in the metrics log that will not be there.
+          await this.forgetUnfinished();
           this.#stages = manifest.stages.slice(0, index);
           await this.#writeManifest();
           return manifest.stages.slice(index).map((stage) => stage.key);
@@ -134,6 +136,13 @@ export class RunDir {
     }
     this.#stages = [...this.#stages, { key, record: { files, ...record } }];
     await this.#writeManifest();
+  }
+
+  /** Removes chunks and checkpoints of stages that are not done. */
+  async forgetUnfinished(): Promise<void> {
+    for (const name of await readdir(this.directory, { recursive: true })) {
+      if (name.endsWith('.partial')) await this.remove(name);
+    }
   }
 
   /** Removes a file or folder of the run, if it is there. */

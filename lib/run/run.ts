@@ -64,6 +64,7 @@ export class Run {
   readonly #lock: Lock;
   readonly #emit: (event: RunEvent) => void;
   #lastProgress = 0;
+  #hasTrained = false;
 
   private constructor(record: RunRecord, dir: RunDir, metrics: MetricsLog, lock: Lock, options: RunOptions) {
     this.config = record.config;
@@ -90,6 +91,9 @@ export class Run {
   static async #openLocked(config: CreamConfig, lock: Lock, options: RunOptions): Promise<Run> {
     const dir = new RunDir(config.output);
     const before = (await dir.readJson('run.json')) as RunRecord | undefined;
+    if (before !== undefined && (before?.version !== 1 || before.config === undefined)) {
+      throw new CreamError('RUN_CORRUPT', `${dir.path('run.json')} is of another version of this package`);
+    }
     if (before === undefined) {
       const strangers = (await readdir(config.output)).filter((name) => !/^(lock\.\d+|\.tmp-.*)$/.test(name));
       if (options.resume === 'required') {
@@ -130,6 +134,7 @@ export class Run {
       );
     }
     const redone = await dir.open();
+    if (changes.length > 0) await dir.forgetUnfinished();
     await dir.writeJson('run.json', record);
 
     const metrics = await MetricsLog.open(dir.path('metrics.jsonl'));
@@ -141,24 +146,14 @@ export class Run {
         'run-changed',
         `the run continues although it was made differently:\n  ${changes.join('\n  ')}`,
       );
-      await run.#forgetUnfinished();
     }
     if (redone.length > 0) {
-      await metrics.truncate(dir.stages.at(-1)?.record.metricsBytes ?? 0);
-      await run.#forgetUnfinished();
       run.warn(
         'files-missing',
         `files of finished stages are missing; these are done again: ${redone.join(', ')}`,
       );
     }
     return run;
-  }
-
-  /** Chunks and checkpoints of stages that are not done belong to the settings they were made with. */
-  async #forgetUnfinished(): Promise<void> {
-    for (const name of await readdir(this.dir.directory, { recursive: true })) {
-      if (name.endsWith('.partial')) await this.dir.remove(name);
-    }
   }
 
   warn(code: string, message: string, where: { stage?: Stage; iteration?: number } = {}): void {
@@ -203,10 +198,19 @@ export class Run {
     this.#emit({ type: 'progress', stage, iteration, done, total, unit, ...extra });
   }
 
+  /** Size of the metrics log with the lines of finished stages alone. */
+  get #metricsBytes(): number {
+    return this.dir.stages.at(-1)?.record.metricsBytes ?? 0;
+  }
+
   /** Where a training of this stage keeps its checkpoints and metrics. */
   checkpoints(info: StageInfo): Checkpoints {
-    const metricsBytes = this.dir.stages.at(-1)?.record.metricsBytes ?? 0;
-    return { folder: this.dir.path(this.partial(info)), metrics: this.metrics, metricsBytes };
+    this.#hasTrained = true;
+    return {
+      folder: this.dir.path(this.partial(info)),
+      metrics: this.metrics,
+      metricsBytes: this.#metricsBytes,
+    };
   }
 
   stepMetrics(info: StageInfo, step: number, metrics: Record<string, number>): void {
@@ -227,7 +231,7 @@ export class Run {
     const value = decide();
     await this.dir.commit(key, [], {
       seconds: 0,
-      metricsBytes: this.metrics.bytes,
+      metricsBytes: this.#metricsBytes,
       result: { value },
       warnings: [],
     });
@@ -261,12 +265,13 @@ export class Run {
     for (const name of files) await makeFolder(dirname(this.dir.path(name)));
     const start = performance.now();
     this.#stageWarnings = [];
+    this.#hasTrained = false;
     const { result, metrics } = await work();
     const seconds = (performance.now() - start) / 1000;
     await this.metrics.sync();
     await this.dir.commit(key, files, {
       seconds,
-      metricsBytes: this.metrics.bytes,
+      metricsBytes: this.#hasTrained ? this.metrics.bytes : this.#metricsBytes,
       result,
       warnings: this.#stageWarnings,
     });

@@ -2,9 +2,16 @@ import { type Lock, lockFolder } from '../../lib/run/lock.js';
 
 // A process that locks folders on request, for test/run/lock.test.ts.
 
+interface Request {
+  lock?: string;
+  release?: true;
+}
+
 let held: Lock | undefined;
 
-process.on('message', async (message: { lock?: string; release?: true }) => {
+process.on('message', (message: Request) => void answer(message));
+
+async function answer(message: Request): Promise<void> {
   if (message.release) {
     await held?.release();
     held = undefined;
@@ -19,5 +26,6 @@ process.on('message', async (message: { lock?: string; release?: true }) => {
     const { code, message } = error as { code: string; message: string };
     process.send!({ locked: false, code, message, ms: performance.now() - start });
   }
-});
+}
+
 process.send!('ready');

@@ -14,7 +14,6 @@ import { digests, writeTinyRun } from '../helpers/tiny-run.js';
 t.setTimeout(240_000);
 
 const { runCream } = built;
-
 const KILLS = 20;
 const folder = t.testdir({});
 const config = await writeTinyRun(folder);
@@ -40,18 +39,21 @@ t.test(
   `killed at ${KILLS} random moments, runs end with identical weights, pairs, metrics and findings`,
   async (t) => {
     const whole = { ...config, output: join(folder, 'whole') };
-    await runCream(whole).result;
+    let began = 0;
+    for await (const event of runCream(whole)) if (event.type === 'run') began ||= performance.now();
+    const duration = performance.now() - began;
     const reference = digests(whole.output);
     t.ok(Object.keys(reference).includes('iteration-2/policy/model.safetensors'));
 
     const output = join(folder, 'killed');
-    let [kills, finished, random] = [0, 0, 12345];
+    let [kills, random] = [0, 12345];
     const killedIn = new Set<string>();
-    while (kills < KILLS || finished === 0) {
+    let isWhole = false;
+    while (kills < KILLS || !isWhole) {
       const run = runCream({ ...config, output });
       let stage = 'start';
       random = (random * 1103515245 + 12345) % 2 ** 31;
-      const delay = kills < KILLS ? (random / 2 ** 31) * 300 : undefined;
+      const delay = kills < KILLS ? (random / 2 ** 31) * (duration / 2) : undefined;
       let timer: NodeJS.Timeout | undefined;
       try {
         for await (const event of run) {
@@ -60,18 +62,19 @@ t.test(
           if (event.type === 'stage') stage = `${event.stage} ${event.status}`;
         }
         clearTimeout(timer);
-        finished++;
+        isWhole = true;
         t.strictSame(digests(output), reference, `after ${kills} kills`);
         t.strictSame(findings(output), findings(whole.output));
+        t.notOk(existsSync(join(output, 'sft.partial')), 'nothing is left of the work in progress');
         if (kills < KILLS) rmSync(output, { recursive: true });
       } catch (error) {
         t.equal((error as { code: string }).code, 'ABORTED');
         killedIn.add(stage);
         kills++;
+        isWhole = false;
       }
     }
     t.ok(killedIn.size >= 5, `killed in: ${[...killedIn].join(', ')}`);
-    t.notOk(existsSync(join(output, 'sft.partial')), 'nothing is left of the work in progress');
   },
 );
 

@@ -1,9 +1,10 @@
-import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import type { CreamConfigInput } from '../../lib/config.js';
 import type { RunEvent } from '../../lib/run/events.js';
-import { engineFlags } from '../../lib/run/host.js';
+import { engineFlags, runCream as runFromSources } from '../../lib/run/host.js';
+import { lockFolder } from '../../lib/run/lock.js';
 import { readRecords } from '../../lib/run/records.js';
 import type { RunSummary } from '../../lib/run/summary.js';
 import { kendallTau } from '../../lib/kendall-tau.js';
@@ -151,8 +152,8 @@ t.test('the first preference step of every iteration has the loss log 2', async 
 
 t.test('§6.11 the same settings give the same bits, another seed does not', async (t) => {
   const again = { ...config, output: join(folder, 'again') };
-  await runCream(again).result;
-  t.strictSame(digests(again.output), reference);
+  await runFromSources(again).result;
+  t.strictSame(digests(again.output), reference, 'also when the engine runs from TypeScript sources');
   const other = { ...config, output: join(folder, 'other'), seed: 4, iterations: 1 };
   await runCream(other).result;
   t.not(digests(other.output)['iteration-1/samples.jsonl'], reference['iteration-1/samples.jsonl']);
@@ -262,18 +263,13 @@ t.test('a lost engine is an error of the run, with its last words, and the host 
 
 t.test('a second process in the folder is refused with the pid of the first', async (t) => {
   const output = join(folder, 'locked');
-  // Steps enough that the first is still at work when the second has started, on any machine.
-  const first = runCream({
-    ...config,
-    output,
-    sft: { ...config.sft, epochs: 5000, checkpointEverySteps: 100_000 },
-  });
-  for await (const event of first) if (event.type === 'run') break;
+  mkdirSync(output);
+  const lock = await lockFolder(output);
   await t.rejects(runCream({ ...config, output }).result, {
     code: 'RUN_LOCKED',
-    message: new RegExp(`process ${first.pid} works in`),
+    message: new RegExp(`process ${process.pid} works in`),
   });
-  await first[Symbol.asyncDispose]();
+  await lock.release();
 });
 
 t.test('the event loop of the host is free while the engine works', async (t) => {
