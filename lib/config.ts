@@ -10,6 +10,7 @@ const count = z.int().min(1);
 const positive = z.number().positive();
 const notNegative = z.number().min(0);
 const fraction = z.number().min(0).max(1);
+const decay = z.number().min(0).lt(1);
 const path = z.string().min(1);
 const autoOrCount = z.union([z.literal('auto'), z.int().min(1)], {
   error: 'must be auto or a whole number >= 1',
@@ -38,8 +39,8 @@ const trainingOptions = (defaults: { epochs: number; learningRate: number }) => 
     .describe('Where cosine and linear end, as a share of the peak learning rate.'),
   weightDecay: notNegative.default(0.01).describe('Decoupled weight decay of AdamW.'),
   maxGradNorm: notNegative.default(1).describe('Gradients are clipped to this norm; 0 = no clipping.'),
-  beta1: fraction.default(0.9).describe('AdamW: decay of the first moment.'),
-  beta2: fraction.default(0.999).describe('AdamW: decay of the second moment.'),
+  beta1: decay.default(0.9).describe('AdamW: decay of the first moment.'),
+  beta2: decay.default(0.999).describe('AdamW: decay of the second moment.'),
   maxTokensPerBatch: count
     .default(8192)
     .describe('Memory bound: a batch is split into micro-batches of at most so many tokens.'),

@@ -60,6 +60,7 @@ t.test('an error says what, which value and where', async (t) => {
       'train.batchSize must be a whole number, got 0.5 (cream.yaml:4:14)',
     ],
     ['model: m\niterations: 0\nbeta: -0.1\n', 'beta must be > 0, got -0.1 (cream.yaml:3:7)'],
+    ['model: m\ntrain: {beta1: 1}\niterations: 0\n', 'train.beta1 must be < 1, got 1 (cream.yaml:2:16)'],
     ['model: m\niterations: 0\nbeta: .nan\n', 'beta must be a number, got NaN (cream.yaml:3:7)'],
     [
       'model: m\niterations: 0\ntrain: {loss: dpo}\n',

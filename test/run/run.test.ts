@@ -225,6 +225,24 @@ t.test('iterations can be added to a run, where prompts are left for them', asyn
   });
 });
 
+t.test(
+  'a change is accepted when that is asked for: what is done stays, the rest is made anew',
+  async (t) => {
+    const changed = { ...config, output: join(folder, 'changed') };
+    await runCream({ ...changed, iterations: 1, sampling: { ...config.sampling, promptsPerIteration: 12 } })
+      .result;
+    const before = digests(changed.output);
+    const sampling = { ...config.sampling, promptsPerIteration: 12, temperature: 0.7 };
+    const run = runCream({ ...changed, sampling }, { resume: 'accept-changes' });
+    const warning = (await collect(run)).find((e) => e.type === 'warning');
+    t.match(warning, { code: 'run-changed', message: /sampling\.temperature: was 1, is 0\.7/ });
+    const after = digests(changed.output);
+    for (const name of Object.keys(before))
+      if (name !== 'metrics.jsonl') t.equal(after[name], before[name], name);
+    t.not(after['iteration-2/samples.jsonl'], reference['iteration-2/samples.jsonl']);
+  },
+);
+
 t.test('an abort saves, the next run ends with the same bits', async (t) => {
   const output = join(folder, 'aborted');
   for (const [stage, done] of [
