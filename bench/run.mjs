@@ -1,4 +1,4 @@
-// npm run bench [-- --quick] [--job generate|score|preference] [--dtype float32|bfloat16] [--rounds N] [--threads N] [--no-save]
+// npm run bench [-- --quick] [--job generate|score|preference] [--dtype float32|bfloat16] [--rounds N] [--threads N] [--no-save] [--no-tune]
 //
 // Measures our engine and transformers on the same checkpoint in one run: both processes stay loaded and take turns,
 // medians are compared, and what both computed must agree.
@@ -26,6 +26,7 @@ const { values: options } = parseArgs({
     rounds: { type: 'string' },
     threads: { type: 'string', default: '2' },
     save: { type: 'boolean', default: true },
+    tune: { type: 'boolean', default: true },
   },
   allowNegative: true,
 });
@@ -60,7 +61,7 @@ function checkAgreement(job, dtype, ours, peer) {
 async function measure(job, dtype, model) {
   const request = { job, dtype, model, threads, workload: { [job]: workload[job] } };
   const tuner = startPeer();
-  const { best: variant, tried } = await tuner.ask({ ...request, tune: options.quick ? 'none' : 'all' });
+  const { best: variant, tried } = await tuner.ask({ ...request, tune: options.quick || !options.tune ? 'none' : 'all' });
   await tuner.end();
 
   const ours = startOurs();
