@@ -61,7 +61,10 @@ function checkAgreement(job, dtype, ours, peer) {
 async function measure(job, dtype, model) {
   const request = { job, dtype, model, threads, workload: { [job]: workload[job] } };
   const tuner = startPeer();
-  const { best: variant, tried } = await tuner.ask({ ...request, tune: options.quick || !options.tune ? 'none' : 'all' });
+  const { best: variant, tried } = await tuner.ask({
+    ...request,
+    tune: options.quick || !options.tune ? 'none' : 'all',
+  });
   await tuner.end();
 
   const ours = startOurs();

@@ -2,7 +2,6 @@
 
 #include <ATen/Functions.h>
 #include <ATen/Parallel.h>
-
 #include <sys/mman.h>
 
 #include <cmath>
@@ -94,8 +93,8 @@ void fill_normal(const at::Tensor& view, int64_t offset, uint64_t seed, double d
   view.copy_(values.view(view.sizes()));
 }
 
-// Every decode step reads all weights once: with 2 MiB pages the address translation keeps up (measured: 13 % more
-// tokens a second in bfloat16). A hint, which must come before the first touch.
+// Every decode step reads all weights once: with 2 MiB pages the address translation keeps up (measured: 13 %
+// more tokens a second in bfloat16). A hint, which must come before the first touch.
 void advise_huge_pages(const at::Tensor& flat) {
 #ifdef MADV_HUGEPAGE
   constexpr uintptr_t kHugePage = uintptr_t{2} << 20;

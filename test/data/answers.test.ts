@@ -264,9 +264,12 @@ const NUMBERS: readonly (readonly [string, string | null])[] = [
   ['The answer is unknown.', null],
 ];
 
-t.test('§6.9 a number is read from the last statement, else from the last sentence that has one', async (t) => {
-  for (const [text, expected] of NUMBERS) t.equal(number(text), expected, JSON.stringify(text));
-});
+t.test(
+  '§6.9 a number is read from the last statement, else from the last sentence that has one',
+  async (t) => {
+    for (const [text, expected] of NUMBERS) t.equal(number(text), expected, JSON.stringify(text));
+  },
+);
 
 t.test('a number that may have been cut off does not count', async (t) => {
   t.equal(number('The answer is 4', 'length'), null);

@@ -186,20 +186,23 @@ for (const dtype of DTYPES) {
   });
 }
 
-t.test('§6.1 the SFT loss is the mean over all response tokens of the batch, prompts without loss', async (t) => {
-  // method 6.1: neither prompts nor padding count; a short response does not weigh more per token than a long one.
-  const model = await randomModel(EVERYTHING);
-  const groups = SFT.map(({ promptIds, responseIds }) => ({ promptIds, responses: [responseIds] }));
-  const { logprobs } = await model.score(groups, { maxTokensPerBatch: 4096, perToken: false }, token);
-  const numTokens = SFT.reduce((sum, { responseIds }) => sum + responseIds.length, 0);
-  const expected = -logprobs.reduce((sum, [logprob]) => sum + logprob!, 0) / numTokens;
-  const trainer = await model.createTrainer(OPTIMIZER);
-  for (const maxTokens of [1, 30, 4096]) {
-    const metrics = await trainer.sftStep(SFT, 0, maxTokens, token);
-    close(t, [metrics.loss], [expected], { rtol: 1e-6 });
-    t.equal(metrics.targetTokens, numTokens);
-  }
-});
+t.test(
+  '§6.1 the SFT loss is the mean over all response tokens of the batch, prompts without loss',
+  async (t) => {
+    // method 6.1: neither prompts nor padding count; a short response does not weigh more per token than a long one.
+    const model = await randomModel(EVERYTHING);
+    const groups = SFT.map(({ promptIds, responseIds }) => ({ promptIds, responses: [responseIds] }));
+    const { logprobs } = await model.score(groups, { maxTokensPerBatch: 4096, perToken: false }, token);
+    const numTokens = SFT.reduce((sum, { responseIds }) => sum + responseIds.length, 0);
+    const expected = -logprobs.reduce((sum, [logprob]) => sum + logprob!, 0) / numTokens;
+    const trainer = await model.createTrainer(OPTIMIZER);
+    for (const maxTokens of [1, 30, 4096]) {
+      const metrics = await trainer.sftStep(SFT, 0, maxTokens, token);
+      close(t, [metrics.loss], [expected], { rtol: 1e-6 });
+      t.equal(metrics.targetTokens, numTokens);
+    }
+  },
+);
 
 t.test('metrics are the names of TRL, averaged over pairs', async (t) => {
   const model = await randomModel(EVERYTHING);
