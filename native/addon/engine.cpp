@@ -2,6 +2,7 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
+#include <napi.h>
 
 #include <chrono>
 #include <thread>
@@ -47,7 +48,13 @@ void Channel::post(Message message) {
 
 void Channel::call_js(napi_env env, napi_value, void*, void* data) {
   const std::unique_ptr<Message> message(static_cast<Message*>(data));
-  if (env != nullptr) (*message)(env);
+  if (env == nullptr) return;
+  try {
+    (*message)(env);
+  } catch (const Napi::Error&) {
+    // Messages handle the errors of user code themselves. What is left is a terminated worker, in which no
+    // JavaScript can run and nobody waits for the message.
+  }
 }
 
 void Channel::on_cleanup(void* data) {
