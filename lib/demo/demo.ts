@@ -1,11 +1,12 @@
-import { access, writeFile } from 'node:fs/promises';
+import { access, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CreamConfigInput } from '../config.js';
 import { readModelConfig } from '../data/model-config.js';
 import { CreamError } from '../errors.js';
 import { Model } from '../native/model.js';
 import type { RunEvent } from '../run/events.js';
-import { makeFolder } from '../run/storage.js';
+import { learningRateAt } from '../run/schedule.js';
+import { makeFolder, writeFileDurably } from '../run/storage.js';
 import {
   noisyWriter,
   type Problem,
@@ -19,7 +20,13 @@ import { EOS, encode, MODEL_CONFIG, promptIdsOf, writeTokenizer } from './checkp
 // The demo: a base model M0 is really trained on the noisy corpus, then the method improves it without labels.
 // Sizes and rates are those at which docs/demo.md measured the effect.
 
-const PRETRAINING = { steps: 1500, batchSize: 192, learningRate: 3e-3, warmupSteps: 75, finalRatio: 0.05 };
+const PRETRAINING = { steps: 1500, batchSize: 192 };
+const PRETRAINING_RATE = {
+  learningRate: 3e-3,
+  schedule: 'cosine',
+  warmupRatio: 0.05,
+  minLearningRateRatio: 0.05,
+} as const;
 const SFT_EXAMPLES = 1024;
 const PROMPTS_PER_ITERATION = 600;
 const ITERATIONS = 3;
@@ -48,6 +55,7 @@ export interface DemoRuns {
 export async function prepareDemo(options: DemoOptions): Promise<DemoRuns> {
   const { directory, seed } = options;
   await makeFolder(directory);
+  await claimFolder(directory, seed);
   await writeData(directory, seed);
   const base = join(directory, 'base');
   if (!(await exists(base))) await trainBase(base, options);
@@ -83,6 +91,20 @@ function runConfig({ directory, seed, threads }: DemoOptions, weight: 'dataset' 
     train: training,
     evaluation: { maxNewTokens: 12, samples: 4, temperature: 1 },
   };
+}
+
+/** Data, M0 and runs of a folder belong to one seed. Throws USAGE for another one. */
+export async function claimFolder(directory: string, seed: number): Promise<void> {
+  const path = join(directory, 'seed');
+  const found = await readFile(path, 'utf8').catch(() => undefined);
+  if (found === undefined) {
+    await writeFileDurably(path, `${seed}\n`);
+  } else if (found !== `${seed}\n`) {
+    throw new CreamError(
+      'USAGE',
+      `${directory} holds the demo of seed ${found.trim()}, not of ${seed}; give that --seed or another --output`,
+    );
+  }
 }
 
 async function writeData(directory: string, seed: number): Promise<void> {
@@ -122,14 +144,6 @@ const exists = (path: string) =>
     () => false,
   );
 
-/** Warm-up, then a cosine down to a twentieth of the peak. */
-function learningRateAt(step: number): number {
-  const { steps, learningRate, warmupSteps, finalRatio } = PRETRAINING;
-  if (step < warmupSteps) return (learningRate * (step + 1)) / warmupSteps;
-  const progress = (step - warmupSteps) / (steps - warmupSteps);
-  return learningRate * (finalRatio + ((1 - finalRatio) * (1 + Math.cos(Math.PI * progress))) / 2);
-}
-
 async function trainBase(directory: string, { seed, threads, signal, onEvent }: DemoOptions): Promise<void> {
   const started = performance.now();
   const stage = { stage: 'sft', iteration: 0, model: 'M0' } as const;
@@ -158,7 +172,7 @@ async function trainBase(directory: string, { seed, threads, signal, onEvent }: 
       signal?.throwIfAborted();
       const batch = Array.from({ length: PRETRAINING.batchSize }, example);
       const { loss } = await trainer.sftStep(batch, {
-        learningRate: learningRateAt(step),
+        learningRate: learningRateAt(step, PRETRAINING.steps, PRETRAINING_RATE),
         maxTokensPerBatch: 8192,
         ...(signal && { signal }),
       });
@@ -179,14 +193,9 @@ async function trainBase(directory: string, { seed, threads, signal, onEvent }: 
     trainer.dispose();
   }
   const accuracy = await sampledAccuracy(model, seed, signal);
-  if (accuracy < LEAST_BASE_ACCURACY) {
-    throw new CreamError(
-      'DIVERGED',
-      `the demo's base model answers ${(100 * accuracy).toFixed(1)} % right (wanted: ${100 * LEAST_BASE_ACCURACY} % ` +
-        `or more): its training missed the point where it learns to carry; try another --seed (now ${seed})`,
-    );
-  }
+  checkBase(accuracy, seed);
   await model.save(directory, { from: files });
+  await rm(files, { recursive: true });
   onEvent({
     type: 'stage',
     status: 'finished',
@@ -194,6 +203,16 @@ async function trainBase(directory: string, { seed, threads, signal, onEvent }: 
     seconds: (performance.now() - started) / 1000,
     metrics: { accuracy },
   });
+}
+
+/** Throws DIVERGED when the base model has not learnt the task. */
+export function checkBase(accuracy: number, seed: number): void {
+  if (accuracy >= LEAST_BASE_ACCURACY) return;
+  throw new CreamError(
+    'DIVERGED',
+    `the demo's base model answers ${(100 * accuracy).toFixed(1)} % right (wanted: ${100 * LEAST_BASE_ACCURACY} % ` +
+      `or more): its training missed the point where it learns to carry; try another --seed (now ${seed})`,
+  );
 }
 
 async function sampledAccuracy(model: Model, seed: number, signal: AbortSignal | undefined): Promise<number> {

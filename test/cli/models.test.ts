@@ -3,7 +3,7 @@ import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import { close } from '../helpers/close.js';
-import { cream, jsonLines, plainEnvironment, PROGRAM, writeLlama } from '../helpers/cream.js';
+import { cream, jsonLines, plainEnvironment, PROGRAM, trainOther, writeLlama } from '../helpers/cream.js';
 import { type GoldenArray, readGolden, toFloats } from '../helpers/golden.js';
 
 // The commands that load a model, on a Llama of 30,816 random parameters whose answers transformers computed.
@@ -46,28 +46,7 @@ interface Scored {
 
 t.before(async () => {
   await writeLlama(model);
-  // Another model of the same shape, for base and previous policy.
-  await write('sft.jsonl', [
-    { prompt: 'abc', completion: 'def' },
-    {
-      messages: [
-        { role: 'user', content: 'hi' },
-        { role: 'assistant', content: 'there' },
-      ],
-    },
-  ]);
-  const options = [
-    '--epochs',
-    '2',
-    '--learning-rate',
-    '0.01',
-    '--batch-size',
-    '2',
-    '--metrics',
-    'metrics.jsonl',
-  ];
-  const made = await cream(['sft', '-m', 'model', '-i', 'sft.jsonl', '-o', 'other', ...options], { cwd });
-  if (made.code !== 0) throw new Error(made.stderr);
+  await trainOther(cwd);
   await write(
     'groups.jsonl',
     golden.score.groups.map(({ promptIds, responses }, i) => ({

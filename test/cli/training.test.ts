@@ -2,7 +2,7 @@ import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import { close } from '../helpers/close.js';
-import { cream, jsonLines, writeLlama } from '../helpers/cream.js';
+import { cream, jsonLines, trainOther, writeLlama } from '../helpers/cream.js';
 
 // The stages of an iteration as commands, on a Llama of 30,816 random parameters.
 
@@ -15,28 +15,7 @@ const read = async <T>(name: string) => jsonLines<T>(await readFile(file(name), 
 
 t.before(async () => {
   await writeLlama(model);
-  // Another model of the same shape, for base and previous policy.
-  await write('sft.jsonl', [
-    { prompt: 'abc', completion: 'def' },
-    {
-      messages: [
-        { role: 'user', content: 'hi' },
-        { role: 'assistant', content: 'there' },
-      ],
-    },
-  ]);
-  const options = [
-    '--epochs',
-    '2',
-    '--learning-rate',
-    '0.01',
-    '--batch-size',
-    '2',
-    '--metrics',
-    'metrics.jsonl',
-  ];
-  const made = await cream(['sft', '-m', 'model', '-i', 'sft.jsonl', '-o', 'other', ...options], { cwd });
-  if (made.code !== 0) throw new Error(made.stderr);
+  await trainOther(cwd);
 });
 
 t.test('sample, score, rank, pair and train make an iteration, through files and pipes', async (t) => {

@@ -106,3 +106,16 @@ export async function writeLlama(directory: string): Promise<string> {
   await writeFile(join(directory, 'tokenizer_config.json'), JSON.stringify(config));
   return directory;
 }
+
+/** Trains `model` of a folder by `cream sft` into `other`: another model of the same shape, for base and previous policy. */
+export async function trainOther(cwd: string): Promise<void> {
+  const chat = [
+    { role: 'user', content: 'hi' },
+    { role: 'assistant', content: 'there' },
+  ];
+  const rows = [{ prompt: 'abc', completion: 'def' }, { messages: chat }];
+  await writeFile(join(cwd, 'sft.jsonl'), rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
+  const options = '--epochs 2 --learning-rate 0.01 --batch-size 2 --metrics metrics.jsonl'.split(' ');
+  const made = await cream(['sft', '-m', 'model', '-i', 'sft.jsonl', '-o', 'other', ...options], { cwd });
+  if (made.code !== 0) throw new Error(made.stderr);
+}

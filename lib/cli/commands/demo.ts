@@ -13,7 +13,8 @@ export const demoCommand = defineCommand({
   },
   notes:
     'The task is 4-digit addition with every carry written out. The base model M0 learns it from a corpus with ' +
-    'systematic mistakes; the method then improves it without labels. Called again, it continues.',
+    'systematic mistakes; the method then improves it without labels. Called again, it ' +
+    'continues; only the training of M0 begins anew.',
   async run(values, context) {
     const { executeDemo } = await import('../demo.js');
     return executeDemo(values, context);
