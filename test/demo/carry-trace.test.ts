@@ -49,7 +49,7 @@ t.test('a base model that has not learnt the task stops the demo with the reason
   t.doesNotThrow(() => checkBase(0.1, 7));
   t.throws(() => checkBase(0.021, 7), {
     code: 'DIVERGED',
-    message: /2\.1 % right \(wanted: 10 % or more\).*another --seed \(now 7\)/,
+    message: /2\.1 % right \(wanted: 10 % or more\) after 3 beginnings.*another --seed \(now 7\)/,
   });
 });
 
