@@ -1,6 +1,7 @@
 import type { Command } from './command.js';
 import { demoCommand } from './commands/demo.js';
 import { doctorCommand } from './commands/doctor.js';
+import { estimateCommand } from './commands/estimate.js';
 import { evaluateCommand } from './commands/evaluate.js';
 import { generateCommand } from './commands/generate.js';
 import { initCommand } from './commands/init.js';
@@ -18,6 +19,7 @@ import { validateCommand } from './commands/validate.js';
 export const COMMANDS: readonly Command[] = [
   initCommand,
   validateCommand,
+  estimateCommand,
   runCommand,
   generateCommand,
   sftCommand,

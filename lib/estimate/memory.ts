@@ -1,0 +1,119 @@
+import type { CreamConfig } from '../config.js';
+import type { ModelConfig } from '../data/model-config.js';
+import {
+  bytesOf,
+  type Dtype,
+  headBytes,
+  kvBytesPerToken,
+  optimizerBytesPerParameter,
+  parameterCounts,
+  savedBytesPerRow,
+  workingBytesPerRow,
+} from './sizes.js';
+import type { Lengths, Workload } from './work.js';
+
+export interface MemoryPart {
+  what: string;
+  bytes: number;
+}
+
+export interface StageMemory {
+  stage: 'sample' | 'score' | 'train';
+  parts: MemoryPart[];
+  total: number;
+}
+
+const KV_BLOCK = 16;
+const LOGITS_BYTES = 64 * 2 ** 20;
+/** Keys and values take at most this share of the machine's memory. */
+const KV_SHARE = 1 / 4;
+
+const stageMemory = (stage: StageMemory['stage'], parts: MemoryPart[]): StageMemory => ({
+  stage,
+  parts,
+  total: parts.reduce((sum, { bytes }) => sum + bytes, 0),
+});
+
+function keysAndValues(
+  config: CreamConfig,
+  model: ModelConfig,
+  dtype: Dtype,
+  room: number,
+  lengths: Lengths,
+) {
+  const { n, chunkSize, maxNewTokens } = config.sampling;
+  const live = Math.min(
+    chunkSize * n,
+    Math.min(2048, Math.max(256, Math.floor(2 ** 28 / parameterCounts(model).total))),
+  );
+  const blocks = (tokens: number) => Math.ceil(tokens / KV_BLOCK) * KV_BLOCK;
+  const tokens = live * blocks(maxNewTokens - 1) + Math.min(live, chunkSize) * blocks(lengths.prompt);
+  return Math.min(tokens * kvBytesPerToken(model, dtype), room * KV_SHARE);
+}
+
+/** The largest a stage gets, part by part. `room` is the machine's memory. Sizes in bytes. */
+export function memoryOf(
+  config: CreamConfig,
+  model: ModelConfig,
+  dtype: Dtype,
+  work: Workload,
+  room: number,
+): StageMemory[] {
+  const { total } = parameterCounts(model);
+  const weights = { what: 'weights of the policy', bytes: total * bytesOf(dtype) };
+  const stages: StageMemory[] = [];
+  const sampled = work.prompts > 0 && config.iterations > 0;
+  if (sampled) {
+    stages.push(
+      stageMemory('sample', [
+        weights,
+        { what: 'keys and values', bytes: keysAndValues(config, model, dtype, room, work.lengths) },
+        { what: 'logits', bytes: LOGITS_BYTES },
+      ]),
+    );
+    const { prompt, response } = work.lengths;
+    const chunkRows = config.sampling.chunkSize * (prompt + config.sampling.n * response);
+    const rows = Math.min(config.score.maxTokensPerBatch, chunkRows);
+    stages.push(
+      stageMemory('score', [
+        weights,
+        { what: 'weights of a second model', bytes: total * bytesOf(dtype) },
+        {
+          what: `activations of ${Math.round(rows)} tokens`,
+          bytes: rows * workingBytesPerRow(model, dtype),
+        },
+        { what: 'chunk of logits', bytes: headBytes(model, 'score') },
+      ]),
+    );
+  }
+  const trainings = [
+    ...(work.sft === undefined ? [] : [{ options: config.sft, lengths: work.sft.lengths, responses: 1 }]),
+    ...(sampled ? [{ options: config.train, lengths: work.lengths, responses: 2 }] : []),
+  ];
+  if (trainings.length > 0) {
+    const rows = Math.max(
+      ...trainings.map(({ options, lengths, responses }) =>
+        Math.min(
+          options.maxTokensPerBatch,
+          options.batchSize * (lengths.prompt + responses * lengths.response),
+        ),
+      ),
+    );
+    const perParameter = optimizerBytesPerParameter(dtype);
+    stages.push(
+      stageMemory('train', [
+        weights,
+        {
+          what: `gradient, moments${dtype === 'float32' ? '' : ', float32 master'}`,
+          bytes: total * perParameter,
+        },
+        {
+          what: `activations of ${Math.round(rows)} tokens`,
+          bytes: rows * (savedBytesPerRow(model, dtype) + workingBytesPerRow(model, dtype)),
+        },
+        { what: 'chunk of logits and its gradient', bytes: headBytes(model, 'train') },
+      ]),
+    );
+  }
+  return stages;
+}

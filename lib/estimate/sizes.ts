@@ -1,0 +1,68 @@
+import type { ModelConfig } from '../data/model-config.js';
+
+// How many bytes the engine keeps for a model of a given shape: what native/ allocates, as arithmetic.
+
+export type Dtype = 'float32' | 'bfloat16';
+
+export const bytesOf = (dtype: Dtype): number => (dtype === 'float32' ? 4 : 2);
+
+export interface ParameterCounts {
+  /** Input embedding, [V, C]. */
+  embedding: number;
+  /** Output head, [V, C]; 0 when it is the embedding. */
+  head: number;
+  /** One transformer layer. */
+  layer: number;
+  /** All of the model, a tied head once. */
+  total: number;
+}
+
+/** Parameters by place. */
+export function parameterCounts(config: ModelConfig): ParameterCounts {
+  const { hiddenSize: c, intermediateSize: f, numHeads, numKvHeads, headDim, vocabSize } = config;
+  const qkv = (numHeads + 2 * numKvHeads) * headDim;
+  const layer =
+    2 * c +
+    qkv * c +
+    (config.qkvBias ? qkv : 0) +
+    (config.qkNorm ? 2 * headDim : 0) +
+    c * numHeads * headDim +
+    (config.oBias ? c : 0) +
+    3 * f * c +
+    (config.mlpBias ? 2 * f + c : 0);
+  const embedding = vocabSize * c;
+  const head = config.tieWordEmbeddings ? 0 : embedding;
+  return { embedding, head, layer, total: embedding + head + config.numLayers * layer + c };
+}
+
+/** Keys and values of one token in all layers, in bytes. */
+export function kvBytesPerToken({ numLayers, numKvHeads, headDim }: ModelConfig, dtype: Dtype): number {
+  const padded = Math.ceil(headDim / 16) * 16; // values are padded to a vector register
+  return numLayers * numKvHeads * (headDim + padded) * bytesOf(dtype);
+}
+
+/** What the backward pass keeps of one row (one token) of a training forward, in bytes. */
+export function savedBytesPerRow(config: ModelConfig, dtype: Dtype): number {
+  const { hiddenSize: c, intermediateSize: f, numHeads, numKvHeads, headDim, numLayers } = config;
+  const queries = numHeads * headDim;
+  const keys = numKvHeads * headDim;
+  const numbers = 2 * c + (queries + 2 * keys) + (config.qkNorm ? queries + keys : 0) + queries + 2 * f;
+  return numLayers * (numbers * bytesOf(dtype) + numHeads * 4);
+}
+
+/** The widest moment of one row in a forward pass: residual, norm, gate|up, their product and its projection. */
+export function workingBytesPerRow(config: ModelConfig, dtype: Dtype): number {
+  const { hiddenSize: c, intermediateSize: f, numHeads, numKvHeads, headDim } = config;
+  const attention = 3 * c + (2 * numHeads + 2 * numKvHeads) * headDim;
+  return Math.max(attention, 3 * c + 3 * f) * bytesOf(dtype);
+}
+
+const HEAD_ROWS = 512;
+
+/** One chunk of logits, and its gradient in training, in bytes. */
+export function headBytes({ vocabSize }: ModelConfig, purpose: 'score' | 'train'): number {
+  return HEAD_ROWS * vocabSize * 4 * (purpose === 'train' ? 2 : 1);
+}
+
+/** Bytes per parameter beside the working weights: float32 gradient, two moments, and a master where weights are rounded. */
+export const optimizerBytesPerParameter = (dtype: Dtype): number => (dtype === 'float32' ? 12 : 16);

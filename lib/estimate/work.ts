@@ -1,0 +1,86 @@
+import type { CreamConfig } from '../config.js';
+
+// What a run has to compute, counted in tokens. Prompts are computed once per group; the last token of a response
+// needs no row of its own.
+
+export interface Lengths {
+  /** Mean tokens of a prompt. */
+  prompt: number;
+  /** Mean tokens of a response. */
+  response: number;
+}
+
+export interface Workload {
+  sft?: { examples: number; lengths: Lengths };
+  /** Prompts per iteration, and their lengths. */
+  prompts: number;
+  lengths: Lengths;
+  evaluation: { problems: number; lengths: Lengths };
+}
+
+export interface StageWork {
+  stage: string;
+  /** In words, for a table. */
+  what: string;
+  /** Rows through a training step. */
+  trained: number;
+  /** Rows through a scoring pass. */
+  scored: number;
+  /** Tokens sampled one after another. */
+  generated: number;
+}
+
+const groupRows = ({ prompt, response }: Lengths, responses: number): number =>
+  prompt + responses * Math.max(0, response - 1);
+
+/** Scoring passes of iteration t: the policy, the base, and the previous policy where it is a third model. */
+export function scoringPasses(iteration: number, config: CreamConfig): number {
+  return iteration === 1 || config.score.previousReward === 'anchor' ? 2 : 3;
+}
+
+/** Models that are measured on the held-out tasks. */
+const measured = (config: CreamConfig) =>
+  config.data.evaluation.length === 0 ? 0 : config.iterations + (config.data.sft === undefined ? 1 : 2);
+
+/** The stages of a whole run, in the order in which they are first done. */
+export function stagesOf(config: CreamConfig, work: Workload): StageWork[] {
+  const none = { trained: 0, scored: 0, generated: 0 };
+  const stages: StageWork[] = [];
+  const { iterations, sampling, train } = config;
+  if (work.sft !== undefined) {
+    const { examples, lengths } = work.sft;
+    const trained = examples * config.sft.epochs * groupRows(lengths, 1);
+    stages.push({ stage: 'sft', what: `${examples} examples x ${config.sft.epochs}`, ...none, trained });
+  }
+  if (iterations > 0) {
+    const passes = Array.from({ length: iterations }, (_, i) => scoringPasses(i + 1, config));
+    const allPasses = passes.reduce((sum, count) => sum + count, 0);
+    const groups = iterations * work.prompts;
+    stages.push(
+      {
+        stage: 'sample',
+        what: `${groups} prompts x ${sampling.n}`,
+        ...none,
+        generated: groups * sampling.n * work.lengths.response,
+      },
+      {
+        stage: 'score',
+        what: `${allPasses} passes of ${work.prompts} groups`,
+        ...none,
+        scored: allPasses * work.prompts * groupRows(work.lengths, sampling.n),
+      },
+      {
+        stage: 'train',
+        what: `at most ${groups} pairs x ${train.epochs}`,
+        ...none,
+        trained: groups * train.epochs * groupRows(work.lengths, 2),
+      },
+    );
+  }
+  const answers = work.evaluation.problems * (1 + config.evaluation.samples) * measured(config);
+  if (answers > 0) {
+    const generated = answers * work.evaluation.lengths.response;
+    stages.push({ stage: 'evaluate', what: `${answers} answers`, ...none, generated });
+  }
+  return stages;
+}
