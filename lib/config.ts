@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import { z } from 'zod';
 import { type ConfigIssue, issuesOf } from './config-issues.js';
+import { LORA_MODULES } from './data/adapter.js';
 import { CreamError } from './errors.js';
 
 // The settings of a run, defined once: types, defaults (the paper's), checks, editor schema and reference table
@@ -78,6 +79,32 @@ export const configSchema = z.strictObject({
     .default('auto')
     .describe(
       "Limit of prompt + response in tokens; auto is 2048 or the model's context, whichever is less.",
+    ),
+
+  lora: z
+    .strictObject({
+      rank: count.max(65_536).default(16).describe('Columns of the two factors.'),
+      alpha: positive.default(32).describe('The adapter adds alpha / rank times B A to a weight.'),
+      dropout: z
+        .number()
+        .min(0)
+        .lt(1)
+        .default(0)
+        .describe("Share of the adapter's inputs dropped in training."),
+      targetModules: z
+        .union([z.literal('all'), z.array(z.enum(LORA_MODULES)).min(1)], {
+          error: `must be all or a list of ${LORA_MODULES.join(', ')}`,
+        })
+        .default('all')
+        .describe(`Which matrices get an adapter: all, or some of ${LORA_MODULES.join(', ')}.`),
+      rankStabilized: z
+        .boolean()
+        .default(false)
+        .describe('rsLoRA: alpha / sqrt(rank) in place of alpha / rank.'),
+    })
+    .optional()
+    .describe(
+      'Train low-rank adapters (LoRA) in place of all weights: one base in memory, adapters as policy and previous policy. Leave it out for full fine-tuning.',
     ),
 
   data: section('Input files: JSON lines. Relative paths are relative to this file.', {

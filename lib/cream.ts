@@ -40,7 +40,7 @@ async function fineTune({ run, models, sftExamples, onStep }: World): Promise<vo
   await run.stage(info, ['sft/model/'], async () => {
     const { examples, dropped } = await sftExamples();
     const model = await models.policy(0);
-    const trainer = await model.createTrainer(config.sft);
+    const trainer = await model.createTrainer({ ...config.sft, seed: config.seed });
     const metrics = await sft(examples, trainer, {
       options: config.sft,
       seed: config.seed,
@@ -214,7 +214,7 @@ async function trainPolicy({ run, models, onStep }: World, t: number): Promise<v
   await run.stage(info, [`${folder}/`], async () => {
     const pairs = await readRecords<PreferencePair>(run.dir.path(`iteration-${t}/pairs.jsonl`));
     const model = await models.policy(t);
-    const trainer = await model.createTrainer(config.train);
+    const trainer = await model.createTrainer({ ...config.train, seed: config.seed + t });
     const metrics = await train(pairs, trainer, {
       options: config.train,
       beta: config.beta,

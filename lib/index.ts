@@ -26,4 +26,5 @@ export { sample, type SampleOptions, type TokenizedPrompt } from './stages/sampl
 export { judgesOf, score, withRewards } from './stages/score.js';
 export { sft, type SftExample } from './stages/sft.js';
 export { train } from './stages/train.js';
+export { LORA_MODULES, type LoraModule, type LoraOptions } from './data/adapter.js';
 export type * from './types.js';

@@ -6,6 +6,7 @@ import { evaluateCommand } from './commands/evaluate.js';
 import { generateCommand } from './commands/generate.js';
 import { initCommand } from './commands/init.js';
 import { inspectCommand } from './commands/inspect.js';
+import { mergeCommand } from './commands/merge.js';
 import { pairCommand } from './commands/pair.js';
 import { rankCommand } from './commands/rank.js';
 import { runCommand } from './commands/run.js';
@@ -29,6 +30,7 @@ export const COMMANDS: readonly Command[] = [
   pairCommand,
   trainCommand,
   evaluateCommand,
+  mergeCommand,
   inspectCommand,
   doctorCommand,
   demoCommand,

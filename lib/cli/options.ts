@@ -187,6 +187,11 @@ export const MODEL_OPTIONS = {
   threads: integer('CPU threads', { min: 1, defaultText: 'all cores' }),
 } as const satisfies Options;
 
+/** Option of every command that uses one model as it is. */
+export const ADAPTER_OPTION = {
+  adapter: path('folder of a LoRA adapter over the model, as cream run or PEFT saves it'),
+} as const satisfies Options;
+
 /** maxNewTokens -> max-new-tokens */
 export function kebab(name: string): string {
   return name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);

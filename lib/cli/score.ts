@@ -22,6 +22,7 @@ export interface ScoreValues extends ModelValues {
   model: string;
   base: string | undefined;
   previous: string | undefined;
+  previousAdapter: string | undefined;
   input: string;
   output: string | undefined;
   beta: number | undefined;
@@ -47,20 +48,15 @@ export async function score(values: ScoreValues, context: Context): Promise<void
 
   const progress = new Progress(terminal, { isQuiet });
   try {
-    const folders = await distinctFolders(values);
+    const models = await modelsOf(values);
     const passes = new Map<string, Pass>();
-    for (const folder of new Set(folders.values())) {
-      const wantsTokens = values.perToken && folder === folders.get('policy');
-      passes.set(
-        folder,
-        await scoreWith(folder, groups, { ...values, perToken: wantsTokens }, context, progress),
-      );
+    for (const [role, { key, folder, adapter }] of models) {
+      if (passes.has(key)) continue;
+      const perToken = values.perToken && role === 'policy';
+      passes.set(key, await scoreWith(folder, groups, { ...values, adapter, perToken }, context, progress));
     }
-    const passOf = (role: Role): Pass | undefined => {
-      const folder = folders.get(role);
-      return folder === undefined ? undefined : passes.get(folder);
-    };
-    const judges = judgesFor(values, folders);
+    const passOf = (role: Role): Pass | undefined => passes.get(models.get(role)?.key ?? '');
+    const judges = judgesFor(values, models);
     const records = assemble(rows, groups, values, judges, passOf);
     progress.stop();
     await writeRecords(values.output, records, terminal);
@@ -77,7 +73,15 @@ interface Pass {
   tokenLogprobs: number[][][];
 }
 
-function checkValues({ base, previous, beta, lengthNormalize, previousReward }: ScoreValues): void {
+function checkValues(values: ScoreValues): void {
+  const { base, beta, lengthNormalize, previousReward, previousAdapter } = values;
+  if (values.previous !== undefined && previousAdapter !== undefined) {
+    throw new CreamError(
+      'USAGE',
+      '--previous and --previous-adapter both name the previous policy: give one',
+    );
+  }
+  const previous = values.previous ?? previousAdapter;
   const needsBase: (readonly [isGiven: boolean, name: string])[] = [
     [beta !== undefined, '--beta'],
     [lengthNormalize, '--length-normalize'],
@@ -91,17 +95,29 @@ function checkValues({ base, previous, beta, lengthNormalize, previousReward }: 
   }
 }
 
-/** The folder of each role; the same folder under two names is loaded once. */
-async function distinctFolders({ model, base, previous }: ScoreValues): Promise<Map<Role, string>> {
-  const folders = new Map<Role, string>();
-  for (const [role, folder] of [
-    ['policy', model],
-    ['base', base],
-    ['previous', previous],
+interface Source {
+  /** The same for the same model under two names, which is loaded once. */
+  key: string;
+  folder: string;
+  adapter: string | undefined;
+}
+
+/** The model of each role, the policy's first. */
+async function modelsOf(values: ScoreValues): Promise<Map<Role, Source>> {
+  const { model, base, adapter, previousAdapter } = values;
+  const previous = previousAdapter === undefined ? values.previous : model;
+  const models = new Map<Role, Source>();
+  const real = async (path: string) => realpath(path).catch(() => path);
+  for (const [role, folder, over] of [
+    ['policy', model, adapter],
+    ['base', base, undefined],
+    ['previous', previous, previousAdapter],
   ] as const) {
-    if (folder !== undefined) folders.set(role, await realpath(folder).catch(() => folder));
+    if (folder === undefined) continue;
+    const key = JSON.stringify([await real(folder), over === undefined ? null : await real(over)]);
+    models.set(role, { key, folder, adapter: over });
   }
-  return folders;
+  return models;
 }
 
 async function tokenise(
@@ -193,9 +209,9 @@ class TokenCollector implements Scorer {
 }
 
 /** M0 as the previous policy has no DPO reward, which would be 0 everywhere, so it ranks by likelihood. */
-function judgesFor({ previousReward }: ScoreValues, folders: ReadonlyMap<Role, string>): Judges {
+function judgesFor({ previousReward }: ScoreValues, models: ReadonlyMap<Role, Source>): Judges {
   if (previousReward !== 'auto') return { policy: 'implicit', previous: previousReward };
-  const isBase = folders.get('previous') === folders.get('base');
+  const isBase = models.get('previous')?.key === models.get('base')?.key;
   return {
     policy: 'implicit',
     previous: judgesOf(isBase ? 1 : 2, { previousReward, fineTuned: true }).previous,

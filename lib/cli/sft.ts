@@ -4,7 +4,7 @@ import { sft } from '../stages/sft.js';
 import type { Context } from './command.js';
 import { defaultConfig } from './defaults.js';
 import { inputSource } from './input.js';
-import { loadModel } from './models.js';
+import { loadTrainee } from './models.js';
 import { Progress } from './progress.js';
 import {
   finishTraining,
@@ -31,14 +31,14 @@ export async function trainExamples(values: TrainingValues, context: Context): P
   );
   const all = records.map(({ id }, i) => ({ id, promptIds: promptIds[i]!, responseIds: responseIds[i]! }));
 
-  await using model = await loadModel(values.model, values, context);
+  await using model = await loadTrainee(values.model, values, context);
   const progress = new Progress(terminal, { isQuiet });
   const log = new StepLog(progress, 'sft');
   try {
     const lengthOf = (example: (typeof all)[number]): number =>
       example.promptIds.length + example.responseIds.length;
     const examples = fitting(all, lengthOf, values, model, (message) => log.warn('too-long', message));
-    const trainer = await model.createTrainer(options);
+    const trainer = await model.createTrainer({ ...options, seed: values.seed });
     const metrics = await sft(examples, trainer, {
       options,
       seed: values.seed,

@@ -8,7 +8,7 @@ import type { PreferencePair } from '../types.js';
 import type { Context } from './command.js';
 import { defaultConfig } from './defaults.js';
 import { inputSource } from './input.js';
-import { loadModel } from './models.js';
+import { loadTrainee } from './models.js';
 import { Progress } from './progress.js';
 import {
   finishTraining,
@@ -44,7 +44,7 @@ export async function trainPairs(values: TrainValues, context: Context): Promise
   const tokenizer = await Tokenizer.load(values.model);
   const tokenized = await tokenise(records, tokenizer, values.chat, signal);
 
-  await using model = await loadModel(values.model, values, context);
+  await using model = await loadTrainee(values.model, values, context);
   const progress = new Progress(terminal, { isQuiet });
   const log = new StepLog(progress, 'train');
   const unweighted = records.filter(
@@ -60,7 +60,7 @@ export async function trainPairs(values: TrainValues, context: Context): Promise
       promptIds.length + Math.max(chosenIds.length, rejectedIds.length);
     const fit = fitting(tokenized, lengthOf, values, model, (message) => log.warn('too-long', message));
     const pairs = await withReferences(fit, model, defaults.score.maxTokensPerBatch, progress, signal);
-    const trainer = await model.createTrainer(options);
+    const trainer = await model.createTrainer({ ...options, seed: values.seed });
     const metrics = await train(pairs, trainer, {
       options,
       beta,

@@ -25,6 +25,8 @@ export interface TrainingValues extends ModelValues {
   maxGradNorm: number | undefined;
   maxTokensPerBatch: number | undefined;
   maxLength: number | undefined;
+  loraRank: number | undefined;
+  loraAlpha: number | undefined;
   seed: number;
   chat: boolean;
   metrics: string | undefined;
@@ -120,6 +122,11 @@ export async function finishTraining(
     terminal.note(
       `trained on ${result.examples} examples in ${log.numSteps} steps: ${formatMetrics(result.metrics)}`,
     );
-    terminal.note(`the model is in ${folder}; try: cream generate --model ${folder} --prompt "..."`);
+    const use =
+      model.adapter === undefined
+        ? `--model ${folder}`
+        : `--model ${shortPath(values.model)} --adapter ${folder}`;
+    const what = model.adapter === undefined ? 'model' : 'adapter';
+    terminal.note(`the ${what} is in ${folder}; try: cream generate ${use} --prompt "..."`);
   }
 }

@@ -118,7 +118,8 @@ async function notACheckpoint(directory: string, wanted: string): Promise<CreamE
   return invalid(directory, `has no ${wanted}; ${hint}`);
 }
 
-async function readJson(path: string): Promise<unknown> {
+/** A JSON file of a checkpoint; undefined when it is not there. */
+export async function readJson(path: string): Promise<unknown> {
   let text: string;
   try {
     const found = await stat(path);
@@ -193,13 +194,15 @@ async function checkTarget(target: string, overwrite: boolean): Promise<void> {
   }
 }
 
-/** Copies tokenizer, chat template and generation settings, and writes config.json; all flushed to disk. */
+/** Copies tokenizer, chat template and generation settings, and writes config.json if given; all flushed to disk. */
 export async function writeCompanions(
   from: string | undefined,
   to: string,
-  configJson: JsonObject,
+  configJson?: JsonObject,
 ): Promise<void> {
-  await writeDurably(join(to, 'config.json'), `${JSON.stringify(configJson, undefined, 2)}\n`);
+  if (configJson !== undefined) {
+    await writeDurably(join(to, 'config.json'), `${JSON.stringify(configJson, undefined, 2)}\n`);
+  }
   if (from === undefined) return;
   await checkFolder(from);
   for (const name of COMPANIONS) {
@@ -212,7 +215,7 @@ export async function writeCompanions(
   }
 }
 
-async function writeDurably(path: string, text: string): Promise<void> {
+export async function writeDurably(path: string, text: string): Promise<void> {
   const handle = await open(path, 'w');
   try {
     await handle.writeFile(text);

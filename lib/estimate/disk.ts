@@ -13,18 +13,22 @@ const CHECKPOINTS = 3;
 /** What a run folder holds at its largest, in bytes. */
 export function diskOf(
   config: CreamConfig,
-  parameters: number,
+  { total, adapter }: { total: number; adapter: number },
   dtype: Dtype,
   { sft, prompts, lengths }: Workload,
 ): MemoryPart[] {
-  const model = parameters * bytesOf(dtype);
+  const trained = config.lora === undefined ? total : adapter;
+  const model = config.lora === undefined ? total * bytesOf(dtype) : adapter * 4;
   const models = config.iterations + (sft === undefined ? 0 : 1);
   const { n } = config.sampling;
   const perGroup =
     (lengths.prompt + n * lengths.response) * FULL_RECORDS + lengths.prompt + 2 * lengths.response;
   return [
-    { what: `${models} checkpoints M1 .. M${config.iterations + 1}`, bytes: models * model },
-    { what: 'training state while a training runs', bytes: models > 0 ? CHECKPOINTS * parameters * 12 : 0 },
+    {
+      what: `${models} ${config.lora === undefined ? 'checkpoints' : 'adapters'} M1 .. M${config.iterations + 1}`,
+      bytes: models * model,
+    },
+    { what: 'training state while a training runs', bytes: models > 0 ? CHECKPOINTS * trained * 12 : 0 },
     { what: 'records', bytes: config.iterations * prompts * perGroup * BYTES_PER_TOKEN },
   ];
 }

@@ -7,10 +7,11 @@ import { type ModelConfig, readModelConfig } from '../data/model-config.js';
 import { Tokenizer } from '../data/tokenizer.js';
 import { CreamError } from '../errors.js';
 import { promptsPerIteration, readPrompts, readSftExamples } from '../run/inputs.js';
+import { loraOptions } from '../run/models.js';
 import { diskOf } from './disk.js';
 import { memoryOf, type MemoryPart, type StageMemory } from './memory.js';
 import { probeSpeed, type Speed } from './probe.js';
-import { type Dtype, parameterCounts } from './sizes.js';
+import { adapterParameters, type Dtype, parameterCounts } from './sizes.js';
 import { type StageWork, stagesOf, type Workload } from './work.js';
 
 export interface EstimateOptions {
@@ -135,7 +136,8 @@ export async function estimate(config: CreamConfig, options: EstimateOptions): P
   const { total } = parameterCounts(shape);
   const machineBytes = totalmem();
   const memory = memoryOf(config, shape, dtype, workload, machineBytes);
-  const disk = diskOf(config, total, dtype, workload);
+  const adapter = adapterParameters(shape, loraOptions(config.lora));
+  const disk = diskOf(config, { total, adapter }, dtype, workload);
   const result: Estimate = {
     parameters: total,
     dtype,
@@ -161,6 +163,7 @@ export async function estimate(config: CreamConfig, options: EstimateOptions): P
     live: Math.min(chunkSize, Math.max(1, workload.prompts)) * n,
     room: machineBytes / 2,
     signal: options.signal,
+    lora: loraOptions(config.lora),
   });
   const stages = result.stages.map((stage) => ({
     ...stage,

@@ -1,6 +1,8 @@
 import type { CreamConfig } from '../config.js';
 import type { ModelConfig } from '../data/model-config.js';
+import { loraOptions } from '../run/models.js';
 import {
+  adapterParameters,
   bytesOf,
   type Dtype,
   headBytes,
@@ -60,6 +62,8 @@ export function memoryOf(
   room: number,
 ): StageMemory[] {
   const { total } = parameterCounts(model);
+  const lora = loraOptions(config.lora);
+  const trained = lora === undefined ? total : adapterParameters(model, lora);
   const weights = { what: 'weights of the policy', bytes: total * bytesOf(dtype) };
   const stages: StageMemory[] = [];
   const sampled = work.prompts > 0 && config.iterations > 0;
@@ -77,7 +81,9 @@ export function memoryOf(
     stages.push(
       stageMemory('score', [
         weights,
-        { what: 'weights of a second model', bytes: total * bytesOf(dtype) },
+        lora === undefined
+          ? { what: 'weights of a second model', bytes: total * bytesOf(dtype) }
+          : { what: 'two adapters', bytes: 2 * trained * bytesOf(dtype) },
         {
           what: `activations of ${Math.round(rows)} tokens`,
           bytes: rows * workingBytesPerRow(model, dtype),
@@ -105,7 +111,7 @@ export function memoryOf(
         weights,
         {
           what: `gradient, moments${dtype === 'float32' ? '' : ', float32 master'}`,
-          bytes: total * perParameter,
+          bytes: trained * perParameter,
         },
         {
           what: `activations of ${Math.round(rows)} tokens`,

@@ -1,4 +1,5 @@
 import { setTimeout as yieldNow } from 'node:timers/promises';
+import type { LoraOptions } from '../data/adapter.js';
 import type { ModelConfig } from '../data/model-config.js';
 import { Model } from '../native/model.js';
 import { type Dtype, optimizerBytesPerParameter, bytesOf, parameterCounts } from './sizes.js';
@@ -28,6 +29,8 @@ export interface ProbeOptions {
   /** Bytes that the probe may take. */
   room: number;
   signal?: AbortSignal | undefined;
+  /** Train an adapter, not the weights. */
+  lora?: LoraOptions | undefined;
 }
 
 const SCORED_ROWS = 1024;
@@ -116,17 +119,14 @@ export async function probeSpeed(
   const measured: Speed[] = [];
   for (const numLayers of depths) {
     const shape = { ...config, numLayers, slidingWindow: config.slidingWindow.slice(0, numLayers) };
-    const model = await Model.random(shape, {
+    await using base = await Model.random(shape, {
       seed: 1n,
       dtype,
       device,
       ...(threads === undefined ? {} : { threads }),
     });
-    try {
-      measured.push(await measure(model, options, trains));
-    } finally {
-      model.dispose();
-    }
+    await using model = options.lora === undefined ? base : await base.addAdapter(options.lora);
+    measured.push(await measure(model, options, trains));
     await yieldNow(0);
   }
   const [one, two] = measured as [Speed, Speed?];

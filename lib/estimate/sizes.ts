@@ -1,3 +1,4 @@
+import type { LoraModule, LoraOptions } from '../data/adapter.js';
 import type { ModelConfig } from '../data/model-config.js';
 
 // How many bytes the engine keeps for a model of a given shape: what native/ allocates, as arithmetic.
@@ -55,6 +56,23 @@ export function workingBytesPerRow(config: ModelConfig, dtype: Dtype): number {
   const { hiddenSize: c, intermediateSize: f, numHeads, numKvHeads, headDim } = config;
   const attention = 3 * c + (2 * numHeads + 2 * numKvHeads) * headDim;
   return Math.max(attention, 3 * c + 3 * f) * bytesOf(dtype);
+}
+
+/** Parameters of the adapters of a run; 0 without them. */
+export function adapterParameters(config: ModelConfig, lora: LoraOptions | undefined): number {
+  if (lora === undefined) return 0;
+  const { hiddenSize: c, intermediateSize: f, numHeads, numKvHeads, headDim } = config;
+  const [q, kv] = [numHeads * headDim, numKvHeads * headDim];
+  const sides: Record<LoraModule, number> = {
+    q_proj: c + q,
+    k_proj: c + kv,
+    v_proj: c + kv,
+    o_proj: q + c,
+    gate_proj: c + f,
+    up_proj: c + f,
+    down_proj: f + c,
+  };
+  return config.numLayers * lora.rank * lora.targetModules.reduce((sum, module) => sum + sides[module], 0);
 }
 
 const HEAD_ROWS = 512;

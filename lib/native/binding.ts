@@ -2,6 +2,7 @@ import { createRequire } from 'node:module';
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { LoraOptions } from '../data/adapter.js';
 import { CreamError } from '../errors.js';
 
 // Loads cream.node and types all of it. Only lib/native imports this file.
@@ -84,6 +85,8 @@ export interface NativeAdamWOptions {
   epsilon: number;
   weightDecay: number;
   maxGradNorm: number;
+  /** Of an adapter's dropout. */
+  seed: bigint;
 }
 
 export interface NativeSftExample {
@@ -178,6 +181,14 @@ export interface NativeModel {
   /** Resolves to the names of the files written into an existing directory, each flushed to disk. */
   save(directory: string, maxShardBytes: number): Promise<string[]>;
   clone(): Promise<NativeModel>;
+  /** A handle of its own on the same weights, with a new adapter that changes nothing yet. */
+  addAdapter(options: LoraOptions, seed: bigint): Promise<NativeModel>;
+  /** The same with the tensors of an adapter_model.safetensors. */
+  loadAdapter(options: LoraOptions, file: string): Promise<NativeModel>;
+  /** Writes adapter_model.safetensors into an existing directory, flushed to disk. */
+  saveAdapter(directory: string): Promise<void>;
+  /** A model of its own with the adapter added to the weights. */
+  mergeAdapter(): Promise<NativeModel>;
   createTrainer(options: NativeAdamWOptions): Promise<NativeTrainer>;
   /** Safe while a verb runs: the memory is released when it ends. Later calls reject. */
   dispose(): void;

@@ -84,3 +84,13 @@ export function toInt32Array(ids: readonly number[] | Int32Array, where: string)
   }
   return array;
 }
+
+/** A seed as the addon takes it; `what` begins the message. */
+export function toSeed(seed: number | bigint, what: string): bigint {
+  if (typeof seed === 'bigint') return seed;
+  if (Number.isSafeInteger(seed) && seed >= 0) return BigInt(seed);
+  throw new CreamError(
+    'INVALID_ARGUMENT',
+    `${what}: seed must be an integer in [0, 2^53) or a bigint, got ${seed}`,
+  );
+}

@@ -2,9 +2,10 @@ import { createHash } from 'node:crypto';
 import { readCheckpoint, publishCheckpoint, writeCompanions } from '../data/checkpoint.js';
 import type { JsonObject } from '../data/config-reader.js';
 import { inferModelType, type ModelConfig, writeModelConfig } from '../data/model-config.js';
+import { type LoraOptions, readAdapter, writeAdapterConfig } from '../data/adapter.js';
 import { CreamError } from '../errors.js';
 import { type NativeModel, type NativeModelConfig, type NativeResponse, loadBinding } from './binding.js';
-import { AbortableCall, native, toInt32Array } from './call.js';
+import { AbortableCall, native, toInt32Array, toSeed } from './call.js';
 import { Trainer, type TrainerOptions } from './trainer.js';
 
 export { Trainer } from './trainer.js';
@@ -87,7 +88,10 @@ export class Model implements AsyncDisposable {
   readonly directory: string | undefined;
   readonly config: ModelConfig;
   readonly dtype: 'float32' | 'bfloat16';
+  /** Without the adapter's. */
   readonly numParameters: number;
+  /** The low-rank adapter beside the weights, if there is one. */
+  readonly adapter: LoraOptions | undefined;
   readonly #native: NativeModel;
   readonly #configJson: JsonObject;
 
@@ -96,8 +100,10 @@ export class Model implements AsyncDisposable {
     config: ModelConfig,
     configJson: JsonObject,
     directory: string | undefined,
+    adapter?: LoraOptions,
   ) {
     this.#native = nativeModel;
+    this.adapter = adapter;
     this.#configJson = configJson;
     this.directory = directory;
     this.config = config;
@@ -149,7 +155,7 @@ export class Model implements AsyncDisposable {
       topP: request.topP ?? 1,
       topK: request.topK ?? 0,
       stopIds: toInt32Array(request.stopIds ?? [], 'generate: stopIds'),
-      seed: toSeed(request.seed ?? 0),
+      seed: toSeed(request.seed ?? 0, 'generate'),
       maxLiveTokens: 0,
       maxLiveSequences: 0,
     };
@@ -218,24 +224,58 @@ export class Model implements AsyncDisposable {
     });
   }
 
-  /** Starts full fine-tuning of this model, in place. One trainer at a time. */
+  /**
+   * A second handle on the same weights with a new low-rank adapter (LoRA), which changes nothing before it is trained:
+   * B is zero. The weights are shared: they stay in memory until the last handle is disposed, and must not be trained
+   * while adapters over them are in use.
+   */
+  async addAdapter(options: LoraOptions, { seed = 0 }: { seed?: number | bigint } = {}): Promise<Model> {
+    this.#refuseSecondAdapter();
+    const made = await native(() => this.#native.addAdapter(options, toSeed(seed, 'addAdapter')));
+    return new Model(made, this.config, this.#configJson, this.directory, options);
+  }
+
+  /** A second handle on the same weights with an adapter in PEFT's format: adapter_config.json and its safetensors. */
+  async loadAdapter(directory: string): Promise<Model> {
+    this.#refuseSecondAdapter();
+    const { options, file } = await readAdapter(directory);
+    const loaded = await native(() => this.#native.loadAdapter(options, file));
+    return new Model(loaded, this.config, this.#configJson, this.directory, options);
+  }
+
+  /** A model of its own with the adapter added to the weights: W + scale B A, rounded once. */
+  async merge(): Promise<Model> {
+    const merged = await native(() => this.#native.mergeAdapter());
+    return new Model(merged, this.config, this.#configJson, this.directory);
+  }
+
+  /** Starts training, in place: of the adapter where there is one, else of all weights. One trainer at a time. */
   async createTrainer(options: TrainerOptions = {}): Promise<Trainer> {
     return Trainer.start(this.#native, options);
   }
 
   async clone(): Promise<Model> {
     const copy = await native(() => this.#native.clone());
-    return new Model(copy, this.config, this.#configJson, this.directory);
+    return new Model(copy, this.config, this.#configJson, this.directory, this.adapter);
   }
 
-  /** Writes a complete checkpoint folder, which appears whole or not at all. */
+  /**
+   * Writes a complete checkpoint folder, which appears whole or not at all. Of a model with an adapter that is the
+   * adapter alone, in PEFT's format, with the tokenizer's files; `merge()` first for a checkpoint of all weights.
+   */
   async save(directory: string, options: SaveOptions = {}): Promise<void> {
     const { from = this.directory, overwrite = false, maxShardBytes = DEFAULT_SHARD_BYTES } = options;
     await publishCheckpoint(
       directory,
       async (temporary) => {
-        await writeCompanions(from, temporary, this.#configForSave());
-        await native(() => this.#native.save(temporary, maxShardBytes));
+        if (this.adapter === undefined) {
+          await writeCompanions(from, temporary, this.#configForSave());
+          await native(() => this.#native.save(temporary, maxShardBytes));
+        } else {
+          await writeCompanions(from, temporary);
+          await writeAdapterConfig(temporary, this.adapter, this.directory);
+          await native(() => this.#native.saveAdapter(temporary));
+        }
       },
       { overwrite },
     );
@@ -248,6 +288,14 @@ export class Model implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.dispose();
+  }
+
+  #refuseSecondAdapter(): void {
+    if (this.adapter === undefined) return;
+    throw new CreamError(
+      'INVALID_ARGUMENT',
+      'the model has an adapter already; merge it first, or use its base',
+    );
   }
 
   #configForSave(): JsonObject {
@@ -288,15 +336,6 @@ function disposeIfAborted(model: Model, signal: AbortSignal | undefined): Model 
 function toNative(config: ModelConfig): NativeModelConfig {
   const { modelType: _type, bosTokenId: _bos, eosTokenIds: _eos, padTokenId: _pad, ...numbers } = config;
   return numbers;
-}
-
-function toSeed(seed: number | bigint): bigint {
-  if (typeof seed === 'bigint') return seed;
-  if (Number.isSafeInteger(seed) && seed >= 0) return BigInt(seed);
-  throw new CreamError(
-    'INVALID_ARGUMENT',
-    `generate: seed must be an integer in [0, 2^53) or a bigint, got ${seed}`,
-  );
 }
 
 /** Names a prompt in the random stream: the first 8 bytes of a digest, so that any id will do. */

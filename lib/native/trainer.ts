@@ -5,9 +5,12 @@ import type {
   NativeStepMetrics,
   NativeTrainer,
 } from './binding.js';
-import { AbortableCall, native, toInt32Array } from './call.js';
+import { AbortableCall, native, toInt32Array, toSeed } from './call.js';
 
-export type TrainerOptions = Partial<NativeAdamWOptions>;
+export type TrainerOptions = Partial<Omit<NativeAdamWOptions, 'seed'>> & {
+  /** Of an adapter's dropout. */
+  seed?: number | bigint;
+};
 export type StepMetrics = NativeStepMetrics;
 
 type Ids = readonly number[] | Int32Array;
@@ -41,6 +44,7 @@ const ADAMW: NativeAdamWOptions = {
   epsilon: 1e-8,
   weightDecay: 0.01,
   maxGradNorm: 1,
+  seed: 0n,
 };
 
 /** AdamW over a model's weights; made by `model.createTrainer()`. Dispose it to free the optimizer's memory. */
@@ -52,7 +56,9 @@ export class Trainer implements AsyncDisposable {
   }
 
   static async start(model: NativeModel, options: TrainerOptions): Promise<Trainer> {
-    return new Trainer(await native(() => model.createTrainer({ ...ADAMW, ...options })));
+    const { beta1, beta2, epsilon, weightDecay, maxGradNorm, seed } = { ...ADAMW, ...options };
+    const adamw = { beta1, beta2, epsilon, weightDecay, maxGradNorm, seed: toSeed(seed, 'createTrainer') };
+    return new Trainer(await native(() => model.createTrainer(adamw)));
   }
 
   /** One optimizer step; the loss is the mean over the batch's response tokens. */

@@ -13,7 +13,7 @@ import {
   readSftExamples,
   sliceOf,
 } from './inputs.js';
-import { Models } from './models.js';
+import { loraOptions, Models } from './models.js';
 import type { Run, StageInfo } from './run.js';
 import type { TaskSummary } from './summary.js';
 import { evaluateTasks } from './tasks.js';
@@ -64,9 +64,12 @@ export async function openWorld(run: Run): Promise<World> {
     return run.dir.path(number === 1 ? 'sft/model' : `iteration-${number - 1}/policy`);
   };
   const { device, dtype } = config;
-  const models = new Models(directoryOf, (directory) =>
-    Model.load(directory, { device, dtype, threads: record.threads, signal }),
-  );
+  const models = new Models({
+    directoryOf,
+    load: (directory) => Model.load(directory, { device, dtype, threads: record.threads, signal }),
+    lora: loraOptions(config.lora),
+    seed: config.seed,
+  });
   // Chat templates may print the date: a continued run must render what the first process did.
   const tokenizer = await Tokenizer.load(config.model, { now: new Date(record.created) });
   const { config: modelConfig } = await models.policy(0);

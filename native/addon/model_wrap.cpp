@@ -8,6 +8,7 @@
 #include "addon/run_async.h"
 #include "addon/trainer_wrap.h"
 #include "generate/generate.h"
+#include "model/adapter_file.h"
 #include "model/transformer.h"
 #include "ops/linear.h"
 
@@ -26,6 +27,20 @@ std::vector<GeneratePrompt> to_prompts(const Argument& prompts, int64_t vocab_si
     items[i] = {prompt.field("ids").ids(vocab_size, false), prompt.field("key").uint64()};
   }
   return items;
+}
+
+LoraOptions to_lora(const Argument& options) {
+  LoraOptions lora;
+  lora.rank = options.field("rank").integer(1, 1 << 20);
+  lora.alpha = options.field("alpha").number(0, 1e9);
+  lora.dropout = options.field("dropout").number(0, 1);
+  lora.rank_stabilized = options.field("rankStabilized").boolean();
+  const Argument targets = options.field("targetModules");
+  for (uint32_t i = 0; i < targets.length(); ++i) {
+    lora.targets[targets.at(i).choice(
+        {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"})] = true;
+  }
+  return lora;
 }
 
 GenerateOptions to_generate_options(const Argument& options, int64_t vocab_size) {
@@ -85,6 +100,10 @@ void ModelWrap::define(Napi::Env env) {
                       InstanceMethod("score", &ModelWrap::score),
                       InstanceMethod("save", &ModelWrap::save),
                       InstanceMethod("clone", &ModelWrap::clone),
+                      InstanceMethod("addAdapter", &ModelWrap::add_adapter),
+                      InstanceMethod("loadAdapter", &ModelWrap::load_adapter),
+                      InstanceMethod("saveAdapter", &ModelWrap::save_adapter),
+                      InstanceMethod("mergeAdapter", &ModelWrap::merge_adapter),
                       InstanceMethod("createTrainer", &ModelWrap::create_trainer),
                       InstanceMethod("dispose", &ModelWrap::dispose),
                       InstanceMethod("_logits", &ModelWrap::logits),
@@ -103,7 +122,9 @@ ModelWrap::ModelWrap(const Napi::CallbackInfo& info) : ObjectWrap(info) {
   model_ = *info[0].As<Napi::External<std::shared_ptr<Model>>>().Data();
   num_parameters_ = static_cast<double>(model_->weights.num_parameters);
   dtype_ = model_->dtype == at::kFloat ? "float32" : "bfloat16";
-  bytes_ = static_cast<int64_t>(model_->weights.flat.nbytes());
+  // An adapter shares the weights of its base.
+  const Adapter* adapter = model_->weights.adapter.get();
+  bytes_ = static_cast<int64_t>((adapter == nullptr ? model_->weights.flat : adapter->flat).nbytes());
   Napi::MemoryManagement::AdjustExternalMemory(info.Env(), bytes_);
 }
 
@@ -211,6 +232,50 @@ Napi::Value ModelWrap::save(const Napi::CallbackInfo& info) {
 Napi::Value ModelWrap::clone(const Napi::CallbackInfo& info) {
   return guarded_promise(info.Env(), [&] {
     return run_async(info.Env(), [model = alive()] { return clone_model(*model); }, to_model);
+  });
+}
+
+// model.addAdapter(options, seed): a handle of its own on the same weights.
+Napi::Value ModelWrap::add_adapter(const Napi::CallbackInfo& info) {
+  return guarded_promise(info.Env(), [&] {
+    return run_async(
+        info.Env(),
+        [model = alive(), options = to_lora({info, 0, "addAdapter: options"}),
+         seed = Argument(info, 1, "addAdapter: seed").uint64()] {
+          return cream::add_adapter(*model, options, seed);
+        },
+        to_model);
+  });
+}
+
+// model.loadAdapter(options, file)
+Napi::Value ModelWrap::load_adapter(const Napi::CallbackInfo& info) {
+  return guarded_promise(info.Env(), [&] {
+    return run_async(
+        info.Env(),
+        [model = alive(), options = to_lora({info, 0, "loadAdapter: options"}),
+         path = Argument(info, 1, "loadAdapter: file").string()] {
+          return cream::load_adapter(*model, options, path);
+        },
+        to_model);
+  });
+}
+
+Napi::Value ModelWrap::save_adapter(const Napi::CallbackInfo& info) {
+  return guarded_promise(info.Env(), [&] {
+    return run_async(
+        info.Env(),
+        [model = alive(), directory = Argument(info, 0, "saveAdapter: directory").string()] {
+          cream::save_adapter(*model, directory);
+          return Done{};
+        },
+        to_undefined);
+  });
+}
+
+Napi::Value ModelWrap::merge_adapter(const Napi::CallbackInfo& info) {
+  return guarded_promise(info.Env(), [&] {
+    return run_async(info.Env(), [model = alive()] { return cream::merge_adapter(*model); }, to_model);
   });
 }
 

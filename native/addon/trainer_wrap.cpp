@@ -16,7 +16,8 @@ AdamWOptions to_adamw(const Argument& options) {
           .beta2 = options.field("beta2").number(0, 1),
           .epsilon = options.field("epsilon").number(0, 1),
           .weight_decay = options.field("weightDecay").number(0, kMaxNumber),
-          .max_grad_norm = options.field("maxGradNorm").number(0, kMaxNumber)};
+          .max_grad_norm = options.field("maxGradNorm").number(0, kMaxNumber),
+          .seed = options.field("seed").uint64()};
 }
 
 std::vector<SftExample> to_sft_batch(const Argument& batch, int64_t vocab_size) {

@@ -3,6 +3,7 @@
 #include <ATen/Functions.h>
 #include <ATen/Parallel.h>
 
+#include "model/adapter.h"
 #include "model/rope_cache.h"
 #include "ops/dispatch.h"
 #include "ops/linear.h"
@@ -63,11 +64,16 @@ at::Tensor Decoder::step(const std::vector<int32_t>& tokens, const std::vector<D
   with_dtype(residual.scalar_type(), "decoder",
              [&](auto zero) { gather_rows<decltype(zero)>(residual, weights_.embed, tokens); });
 
+  const auto adapt = [&](at::Tensor& y, const at::Tensor& x, int64_t i, LoraSite LoraLayer::* site) {
+    if (weights_.adapter != nullptr)
+      lora_add_(y, x, weights_.adapter->layers[i].*site, weights_.adapter->options.scale());
+  };
   const double eps = config_.rms_norm_eps;
   at::Tensor normed = rms_norm(residual, weights_.layers[0].attention_norm, eps);
   for (int64_t i = 0; i < config_.num_layers; ++i) {
     const LayerWeights& layer = weights_.layers[i];
     apply(qkv, normed, layer.qkv, layer.qkv_bias);
+    adapt(qkv, normed, i, &LoraLayer::qkv);
     if (config_.qk_norm) {
       at::Tensor keys = qkv.narrow(1, config_.q_size(), config_.kv_size());
       rms_norm_heads_(qkv, config_.num_heads, layer.q_norm, eps);
@@ -77,9 +83,13 @@ at::Tensor Decoder::step(const std::vector<int32_t>& tokens, const std::vector<D
     decode_attention(attended, qkv, cache, i, groups,
                      {config_.num_heads, config_.num_kv_heads, config_.head_dim, config_.sliding_window[i]});
     apply(mixed, attended, layer.o, layer.o_bias);
+    adapt(mixed, attended, i, &LoraLayer::o);
     normed = add_rms_norm_(residual, mixed, layer.mlp_norm, eps);
     apply(gate_up, normed, layer.gate_up, layer.gate_up_bias);
-    apply(mixed, swiglu(gate_up), layer.down, layer.down_bias);
+    adapt(gate_up, normed, i, &LoraLayer::gate_up);
+    const at::Tensor act = swiglu(gate_up);
+    apply(mixed, act, layer.down, layer.down_bias);
+    adapt(mixed, act, i, &LoraLayer::down);
     const bool last = i + 1 == config_.num_layers;
     normed = add_rms_norm_(residual, mixed,
                            last ? weights_.final_norm : weights_.layers[i + 1].attention_norm, eps);

@@ -24,6 +24,11 @@ struct Pack {
   std::vector<Segment> segments;
   std::vector<int64_t> head_rows;  // [S] strictly ascending rows whose final hidden state is wanted
 
+  // Training of an adapter: thinning of its inputs. No effect without an adapter.
+  double dropout = 0;
+  uint64_t dropout_key = 0;
+  int64_t first_row = 0;  // rows of the batch before this pack
+
   int64_t num_rows() const { return static_cast<int64_t>(ids.size()); }
   // Appends a segment and returns its index; ids are copied.
   int64_t add_trunk(const int32_t* ids, int64_t length);

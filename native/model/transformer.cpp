@@ -6,6 +6,7 @@
 
 #include <cstring>
 
+#include "model/adapter.h"
 #include "model/rope_cache.h"
 #include "ops/dispatch.h"
 #include "ops/linear.h"
@@ -27,6 +28,16 @@ at::Tensor as_index(const std::vector<int64_t>& values) {
 
 AttentionShape attention_shape(const ModelConfig& config, int64_t layer) {
   return {config.num_heads, config.num_kv_heads, config.head_dim, config.sliding_window[layer]};
+}
+
+// The random numbers of one site of an adapter. `rows` are the pack's rows where the input is a selection.
+LoraDropout dropout_of(const Pack& pack, int64_t layer, LoraSite LoraLayer::* site,
+                       const std::vector<int64_t>* rows) {
+  const uint32_t place = site == &LoraLayer::qkv       ? 0
+                         : site == &LoraLayer::o       ? 1
+                         : site == &LoraLayer::gate_up ? 2
+                                                       : 3;
+  return {pack.dropout, pack.dropout_key, static_cast<uint32_t>(layer) * 4 + place, pack.first_row, rows};
 }
 
 // Adds row r of d to row ids[r] of the embedding's gradient. Threads own columns, so the order of the sums is
@@ -86,7 +97,7 @@ class Forward {
   // Returns the o projection; in the last layer of the head rows alone, and drops the other residual rows.
   at::Tensor attention(int64_t i, const at::Tensor& normed, const KvObserver& observe_kv) {
     const auto& layer = weights_.layers[i];
-    at::Tensor qkv = linear(normed, layer.qkv, layer.qkv_bias);
+    at::Tensor qkv = adapted(linear(normed, layer.qkv, layer.qkv_bias), normed, i, &LoraLayer::qkv);
     at::Tensor raw;
     if (config_.qk_norm) {
       if (saved_ != nullptr) raw = qkv.narrow(1, 0, config_.q_size() + config_.kv_size()).clone();
@@ -113,16 +124,29 @@ class Forward {
     if (i + 1 == config_.num_layers) {
       const auto rows = as_index(pack_.head_rows);
       residual_ = residual_.index_select(0, rows);
-      return linear(result.out_RE.index_select(0, rows), layer.o, layer.o_bias);
+      const at::Tensor out = result.out_RE.index_select(0, rows);
+      return adapted(linear(out, layer.o, layer.o_bias), out, i, &LoraLayer::o);
     }
-    return linear(result.out_RE, layer.o, layer.o_bias);
+    return adapted(linear(result.out_RE, layer.o, layer.o_bias), result.out_RE, i, &LoraLayer::o);
   }
 
   at::Tensor mlp(int64_t i, const at::Tensor& normed) {
     const auto& layer = weights_.layers[i];
-    const at::Tensor gate_up = linear(normed, layer.gate_up, layer.gate_up_bias);
+    const at::Tensor gate_up =
+        adapted(linear(normed, layer.gate_up, layer.gate_up_bias), normed, i, &LoraLayer::gate_up);
     if (saved_ != nullptr) saved_->layers[i].gate_up_RF = gate_up;
-    return linear(swiglu(gate_up), layer.down, layer.down_bias);
+    const at::Tensor act = swiglu(gate_up);
+    return adapted(linear(act, layer.down, layer.down_bias), act, i, &LoraLayer::down);
+  }
+
+  // y, with what the adapter adds for input x.
+  at::Tensor adapted(at::Tensor y, const at::Tensor& x, int64_t i, LoraSite LoraLayer::* site) const {
+    if (weights_.adapter != nullptr) {
+      const auto* rows = x.size(0) == pack_.num_rows() ? nullptr : &pack_.head_rows;
+      lora_add_(y, x, weights_.adapter->layers[i].*site, weights_.adapter->options.scale(),
+                dropout_of(pack_, i, site, rows));
+    }
+    return y;
   }
 
   const Weights& weights_;
@@ -135,50 +159,66 @@ class Forward {
 
 class Backward {
  public:
-  Backward(const Weights& weights, const Pack& pack, Weights& grads)
+  Backward(const Weights& weights, const Pack& pack, const Gradients& grads)
       : weights_(weights),
         config_(weights.config),
         pack_(pack),
         grads_(grads),
-        angles_(rope_table_for(weights, pack)) {}
+        angles_(rope_table_for(weights, pack)) {
+    if (grads_.weights == nullptr) {  // norms have a gradient that nobody asks for
+      unused_ = at::empty({std::max(config_.hidden_size, config_.head_dim)}, at::kFloat);
+      frozen_.attention_norm = frozen_.mlp_norm = unused_.narrow(0, 0, config_.hidden_size);
+      frozen_.q_norm = frozen_.k_norm = unused_.narrow(0, 0, config_.head_dim);
+    }
+  }
 
   void run(Activations& saved, const at::Tensor& d_hidden_SC) {
-    at::Tensor d = rms_norm_backward(d_hidden_SC, saved.output_SC, weights_.final_norm, config_.rms_norm_eps,
-                                     grads_.final_norm);
+    at::Tensor d =
+        rms_norm_backward(d_hidden_SC, saved.output_SC, weights_.final_norm, config_.rms_norm_eps,
+                          grads_.weights != nullptr ? grads_.weights->final_norm : frozen_.attention_norm);
     saved.output_SC.reset();
     for (int64_t i = config_.num_layers - 1; i >= 0; --i) {
       d = attention(i, saved.layers[i], mlp(i, saved.layers[i], d));
       saved.layers[i] = {};
     }
-    add_embedding_gradient(grads_.embed, pack_.ids, d);
+    if (grads_.weights != nullptr) add_embedding_gradient(grads_.weights->embed, pack_.ids, d);
   }
 
  private:
   // Gradient by the residual stream before the MLP, for d after it.
   at::Tensor mlp(int64_t i, LayerActivations& kept, const at::Tensor& d) {
     const auto& layer = weights_.layers[i];
-    auto& grad = grads_.layers[i];
+    LayerWeights& grad = gradients_of(i);
     at::Tensor d_gate_up = std::move(kept.gate_up_RF);
-    const at::Tensor act = swiglu_backward_(d_gate_up, linear_backward_input(d, layer.down));
-    linear_backward_weight(d, act, grad.down, grad.down_bias);
+    at::Tensor d_act = linear_backward_input(d, layer.down);
+    if (has_adapter(i, &LoraLayer::down)) {
+      const at::Tensor act = swiglu(d_gate_up);
+      d_act.add_(through_adapter(d, act, i, &LoraLayer::down));
+    }
+    const at::Tensor act = swiglu_backward_(d_gate_up, d_act);
+    add_weight_gradient(d, act, grad.down, grad.down_bias);
     const at::Tensor normed = rms_norm(kept.middle_RC, layer.mlp_norm, config_.rms_norm_eps);
-    linear_backward_weight(d_gate_up, normed, grad.gate_up, grad.gate_up_bias);
-    return rms_norm_backward(linear_backward_input(d_gate_up, layer.gate_up), kept.middle_RC, layer.mlp_norm,
-                             config_.rms_norm_eps, grad.mlp_norm, d);
+    add_weight_gradient(d_gate_up, normed, grad.gate_up, grad.gate_up_bias);
+    at::Tensor d_normed = linear_backward_input(d_gate_up, layer.gate_up);
+    if (has_adapter(i, &LoraLayer::gate_up))
+      d_normed.add_(through_adapter(d_gate_up, normed, i, &LoraLayer::gate_up));
+    return rms_norm_backward(d_normed, kept.middle_RC, layer.mlp_norm, config_.rms_norm_eps, grad.mlp_norm,
+                             d);
   }
 
   // Gradient by the residual stream before the layer, for d after attention (head rows in the last layer).
   at::Tensor attention(int64_t i, LayerActivations& kept, at::Tensor d) {
     const auto& layer = weights_.layers[i];
-    auto& grad = grads_.layers[i];
+    LayerWeights& grad = gradients_of(i);
+    const bool last = i + 1 == config_.num_layers;
+    const at::Tensor rows = last ? as_index(pack_.head_rows) : at::Tensor();
+    const at::Tensor attended = last ? kept.attention_RE.index_select(0, rows) : kept.attention_RE;
     at::Tensor d_out = linear_backward_input(d, layer.o);
-    if (i + 1 == config_.num_layers) {
-      const auto rows = as_index(pack_.head_rows);
-      linear_backward_weight(d, kept.attention_RE.index_select(0, rows), grad.o, grad.o_bias);
+    if (has_adapter(i, &LoraLayer::o)) d_out.add_(through_adapter(d, attended, i, &LoraLayer::o));
+    add_weight_gradient(d, attended, grad.o, grad.o_bias);
+    if (last) {
       d = spread(d, rows);
       d_out = spread(d_out, rows);
-    } else {
-      linear_backward_weight(d, kept.attention_RE, grad.o, grad.o_bias);
     }
     at::Tensor d_qkv = packed_attention_backward(d_out, kept.qkv_RE, {kept.attention_RE, kept.lse_RH}, pack_,
                                                  attention_shape(config_, i));
@@ -186,9 +226,31 @@ class Backward {
           /*inverse=*/true);
     if (config_.qk_norm) qk_norm_backward_(d_qkv, kept.qk_raw_RE, layer, grad);
     const at::Tensor normed = rms_norm(kept.input_RC, layer.attention_norm, config_.rms_norm_eps);
-    linear_backward_weight(d_qkv, normed, grad.qkv, grad.qkv_bias);
-    return rms_norm_backward(linear_backward_input(d_qkv, layer.qkv), kept.input_RC, layer.attention_norm,
-                             config_.rms_norm_eps, grad.attention_norm, d);
+    add_weight_gradient(d_qkv, normed, grad.qkv, grad.qkv_bias);
+    at::Tensor d_normed = linear_backward_input(d_qkv, layer.qkv);
+    if (has_adapter(i, &LoraLayer::qkv)) d_normed.add_(through_adapter(d_qkv, normed, i, &LoraLayer::qkv));
+    return rms_norm_backward(d_normed, kept.input_RC, layer.attention_norm, config_.rms_norm_eps,
+                             grad.attention_norm, d);
+  }
+
+  LayerWeights& gradients_of(int64_t i) {
+    return grads_.weights != nullptr ? grads_.weights->layers[i] : frozen_;
+  }
+
+  void add_weight_gradient(const at::Tensor& dy, const at::Tensor& x, at::Tensor& dw, at::Tensor& dbias) {
+    if (grads_.weights != nullptr) linear_backward_weight(dy, x, dw, dbias);
+  }
+
+  bool has_adapter(int64_t i, LoraSite LoraLayer::* site) const {
+    return weights_.adapter != nullptr && (weights_.adapter->layers[i].*site).a.defined();
+  }
+
+  // Gradient by the input x of an adapter's site; adds the gradients of the adapter itself.
+  at::Tensor through_adapter(const at::Tensor& dy, const at::Tensor& x, int64_t i,
+                             LoraSite LoraLayer::* site) {
+    const auto* rows = x.size(0) == pack_.num_rows() ? nullptr : &pack_.head_rows;
+    return lora_backward(dy, x, weights_.adapter->layers[i].*site, weights_.adapter->options.scale(),
+                         grads_.adapter->layers[i].*site, dropout_of(pack_, i, site, rows));
   }
 
   void qk_norm_backward_(at::Tensor& d_qkv, const at::Tensor& raw, const LayerWeights& layer,
@@ -208,8 +270,10 @@ class Backward {
   const Weights& weights_;
   const ModelConfig& config_;
   const Pack& pack_;
-  Weights& grads_;
+  const Gradients& grads_;
   at::Tensor angles_;
+  at::Tensor unused_;
+  LayerWeights frozen_;  // gradients of norms where the weights are frozen
 };
 
 }  // namespace
@@ -222,8 +286,11 @@ at::Tensor forward(const Weights& weights, const Pack& pack, Activations* saved,
 }
 
 void backward(const Weights& weights, const Pack& pack, Activations& saved, const at::Tensor& d_hidden_SC,
-              Weights& grads) {
+              const Gradients& grads) {
   TORCH_CHECK(saved.layers.size() == weights.layers.size(), "backward: no activations of a forward");
+  TORCH_CHECK((grads.weights == nullptr) != (grads.adapter == nullptr), "backward: one kind of gradient");
+  TORCH_CHECK((grads.adapter == nullptr) == (weights.adapter == nullptr),
+              "backward: an adapter's gradients belong to a model with an adapter");
   Backward(weights, pack, grads).run(saved, d_hidden_SC);
   saved.layers.clear();
 }

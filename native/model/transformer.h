@@ -37,10 +37,15 @@ using KvObserver = std::function<void(int64_t layer, const at::Tensor& k_RHD, co
 at::Tensor forward(const Weights& weights, const Pack& pack, Activations* saved = nullptr,
                    const KvObserver& observe_kv = nullptr);
 
-// d_hidden_SC: gradient of the loss by forward's result (weights' dtype). Adds the parameter gradients to
-// `grads` (float32, layout of `weights`), head excluded: the head is the caller's. Releases `saved` as it
-// goes.
+// Where gradients are added, float32: of all weights, or of the adapter alone. One of them.
+struct Gradients {
+  Weights* weights = nullptr;
+  Adapter* adapter = nullptr;
+};
+
+// d_hidden_SC: gradient of the loss by forward's result (weights' dtype). Adds the parameter gradients, head
+// excluded: the head is the caller's. Releases `saved` as it goes.
 void backward(const Weights& weights, const Pack& pack, Activations& saved, const at::Tensor& d_hidden_SC,
-              Weights& grads);
+              const Gradients& grads);
 
 }  // namespace cream

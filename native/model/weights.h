@@ -29,6 +29,8 @@ struct LayerWeights {
   at::Tensor down_bias;       // [C]
 };
 
+struct Adapter;
+
 struct Weights {
   ModelConfig config;
   at::Tensor flat;             // [n]; parameters start at multiples of 64 bytes, the gaps stay zero
@@ -39,6 +41,9 @@ struct Weights {
   at::Tensor final_norm;  // [C]
   at::Tensor head;        // [V, C]; the same tensor as embed when tied
   std::vector<LayerWeights> layers;
+
+  // Added to the frozen weights wherever they are applied; null without one.
+  std::shared_ptr<Adapter> adapter;
 
   // Rotations by position, grown on demand (model/rope_cache.h); shared by copies of this struct.
   std::shared_ptr<at::Tensor> rope_table = std::make_shared<at::Tensor>();

@@ -127,9 +127,10 @@ at::Tensor token_logprobs_backward(const at::Tensor& hidden, const at::Tensor& h
   TORCH_CHECK_VALUE(static_cast<int64_t>(lse.size()) == hidden.size(0),
                     "token_logprobs_backward: lse must have one value per row (", hidden.size(0), "), got ",
                     lse.size());
-  TORCH_CHECK_VALUE(d_head.sizes() == head.sizes() && d_head.scalar_type() == at::kFloat,
-                    "token_logprobs_backward: d_head must be float32 ", head.sizes(), ", got ",
-                    d_head.scalar_type(), " ", d_head.sizes());
+  TORCH_CHECK_VALUE(
+      !d_head.defined() || (d_head.sizes() == head.sizes() && d_head.scalar_type() == at::kFloat),
+      "token_logprobs_backward: d_head must be float32 ", head.sizes(), ", got ", d_head.scalar_type(), " ",
+      d_head.sizes());
   if (tiled_head_supports(hidden, head)) {
     return token_logprobs_tiled_backward(hidden, head, targets, weights, lse, d_head, chunk_rows);
   }
@@ -156,7 +157,7 @@ at::Tensor token_logprobs_backward(const at::Tensor& hidden, const at::Tensor& h
       });
     });
     d_hidden.narrow(0, begin, end - begin).copy_(linear_backward_input(logits, head));
-    linear_backward_weight(logits, hidden.narrow(0, begin, end - begin), d_head);
+    if (d_head.defined()) linear_backward_weight(logits, hidden.narrow(0, begin, end - begin), d_head);
   });
   return d_hidden;
 }

@@ -26,7 +26,7 @@ TokenLogprobs token_logprobs(const at::Tensor& hidden, const at::Tensor& head,
                              const std::vector<Target>& targets, int64_t chunk_rows = 512);
 
 // Gradient of sum_i weight_i * logprob_i: returns d_hidden [S, C] (hidden's dtype) and adds to d_head [V, C]
-// (float32). `lse` comes from the forward.
+// (float32), unless that is undefined: a frozen head. `lse` comes from the forward.
 at::Tensor token_logprobs_backward(const at::Tensor& hidden, const at::Tensor& head,
                                    const std::vector<Target>& targets, const std::vector<float>& weights,
                                    const std::vector<float>& lse, at::Tensor d_head,

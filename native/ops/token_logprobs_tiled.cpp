@@ -223,7 +223,7 @@ at::Tensor token_logprobs_tiled_backward(const at::Tensor& hidden, const at::Ten
                                          at::Tensor d_head, int64_t chunk_rows) {
   const int64_t num_rows = hidden.size(0), width = hidden.size(1), vocab = head.size(0);
   const auto* head_data = head.const_data_ptr<BFloat16>();
-  auto* d_head_data = d_head.data_ptr<float>();
+  auto* d_head_data = d_head.defined() ? d_head.data_ptr<float>() : nullptr;
   auto d_hidden = at::empty_like(hidden);
 
   const int64_t most = align(std::min(chunk_rows, num_rows), kRowAlignment);
@@ -260,8 +260,10 @@ at::Tensor token_logprobs_tiled_backward(const at::Tensor& hidden, const at::Ten
             tile[static_cast<size_t>((targets[i].token - v) * padded + targets[i].row - begin)] += weights[i];
           });
           round_tile(tile.data(), count, padded, even, transposed.data(), straight.data());
-          blas::brgemm(count, width, padded, padded, width, width, true, transposed.data(),
-                       packed_rows.data(), d_head_data + v * width);
+          if (d_head_data != nullptr) {
+            blas::brgemm(count, width, padded, padded, width, width, true, transposed.data(),
+                         packed_rows.data(), d_head_data + v * width);
+          }
           pack_rows(head_data + v * width, count, width, even, packed_head.data());
           blas::brgemm(padded, width, even, even, width, width, v > p * part, straight.data(),
                        packed_head.data(), sum);

@@ -50,32 +50,44 @@ const char* text(RopeScaling scaling) {
 // What must be the same in the file and in the trainer, by the names that a user knows.
 std::map<std::string, std::string> identity(const Model& model, const AdamWOptions& options) {
   const ModelConfig& config = model.weights.config;
-  return {{"dtype", model.dtype == at::kFloat ? "float32" : "bfloat16"},
-          {"vocabSize", text(config.vocab_size)},
-          {"hiddenSize", text(config.hidden_size)},
-          {"intermediateSize", text(config.intermediate_size)},
-          {"numLayers", text(config.num_layers)},
-          {"numHeads", text(config.num_heads)},
-          {"numKvHeads", text(config.num_kv_heads)},
-          {"headDim", text(config.head_dim)},
-          {"rmsNormEps", text(config.rms_norm_eps)},
-          {"ropeTheta", text(config.rope_theta)},
-          {"ropeScaling", text(config.rope_scaling)},
-          {"ropeFactor", text(config.rope_factor)},
-          {"ropeLowFreqFactor", text(config.rope_low_freq_factor)},
-          {"ropeHighFreqFactor", text(config.rope_high_freq_factor)},
-          {"ropeOriginalMaxPositionEmbeddings", text(config.rope_original_max_position_embeddings)},
-          {"qkvBias", text(config.qkv_bias)},
-          {"oBias", text(config.o_bias)},
-          {"mlpBias", text(config.mlp_bias)},
-          {"qkNorm", text(config.qk_norm)},
-          {"tieWordEmbeddings", text(config.tie_word_embeddings)},
-          {"slidingWindow", text(config.sliding_window)},
-          {"beta1", text(options.beta1)},
-          {"beta2", text(options.beta2)},
-          {"epsilon", text(options.epsilon)},
-          {"weightDecay", text(options.weight_decay)},
-          {"maxGradNorm", text(options.max_grad_norm)}};
+  std::map<std::string, std::string> adapter{{"lora.rank", "0"}};
+  if (model.weights.adapter != nullptr) {
+    const LoraOptions& lora = model.weights.adapter->options;
+    std::string targets;
+    for (const bool target : lora.targets) targets += target ? '1' : '0';
+    adapter = {{"lora.rank", text(lora.rank)},       {"lora.alpha", text(lora.alpha)},
+               {"lora.dropout", text(lora.dropout)}, {"lora.rankStabilized", text(lora.rank_stabilized)},
+               {"lora.targetModules", targets},      {"lora.seed", std::to_string(options.seed)}};
+  }
+  std::map<std::string, std::string> facts{
+      {"dtype", model.dtype == at::kFloat ? "float32" : "bfloat16"},
+      {"vocabSize", text(config.vocab_size)},
+      {"hiddenSize", text(config.hidden_size)},
+      {"intermediateSize", text(config.intermediate_size)},
+      {"numLayers", text(config.num_layers)},
+      {"numHeads", text(config.num_heads)},
+      {"numKvHeads", text(config.num_kv_heads)},
+      {"headDim", text(config.head_dim)},
+      {"rmsNormEps", text(config.rms_norm_eps)},
+      {"ropeTheta", text(config.rope_theta)},
+      {"ropeScaling", text(config.rope_scaling)},
+      {"ropeFactor", text(config.rope_factor)},
+      {"ropeLowFreqFactor", text(config.rope_low_freq_factor)},
+      {"ropeHighFreqFactor", text(config.rope_high_freq_factor)},
+      {"ropeOriginalMaxPositionEmbeddings", text(config.rope_original_max_position_embeddings)},
+      {"qkvBias", text(config.qkv_bias)},
+      {"oBias", text(config.o_bias)},
+      {"mlpBias", text(config.mlp_bias)},
+      {"qkNorm", text(config.qk_norm)},
+      {"tieWordEmbeddings", text(config.tie_word_embeddings)},
+      {"slidingWindow", text(config.sliding_window)},
+      {"beta1", text(options.beta1)},
+      {"beta2", text(options.beta2)},
+      {"epsilon", text(options.epsilon)},
+      {"weightDecay", text(options.weight_decay)},
+      {"maxGradNorm", text(options.max_grad_norm)}};
+  facts.merge(adapter);
+  return facts;
 }
 
 int64_t parse_step(const std::string& path, const std::map<std::string, std::string>& metadata) {
@@ -146,7 +158,7 @@ void Trainer::load_state(const std::string& path) {
   std::memcpy(state.v.data_ptr(), v, bytes);
   state.step = step;
   // The working weights are always the master rounded to nearest even, which copy_ does.
-  if (state.model->dtype != at::kFloat) state.model->weights.flat.copy_(state.master);
+  if (!state.working.is_same(state.master)) state.working.copy_(state.master);
 }
 
 }  // namespace cream

@@ -10,6 +10,7 @@
 #include "model/response_pack.h"
 #include "model/transformer.h"
 #include "ops/adamw.h"
+#include "ops/philox.h"
 #include "ops/token_logprobs.h"
 #include "train/batching.h"
 #include "train/trainer_state.h"
@@ -57,13 +58,19 @@ void fill_weights(const ResponseTargets& response, double weight, std::vector<fl
 // example i; `weigh(i, response, logprobs, weights)` returns the example's part of the loss and sets the
 // derivative by each of its log-probs. Stops early when the loss is not finite.
 template <typename PackExample, typename Weigh>
-void accumulate(const Weights& weights, Weights& grads, const std::vector<MicroBatch>& parts,
-                const CancelFlag& cancelled, StepMetrics& metrics, const PackExample& pack,
-                const Weigh& weigh) {
+void accumulate(const Pass& pass, const std::vector<MicroBatch>& parts, StepMetrics& metrics,
+                const PackExample& pack, const Weigh& weigh) {
+  const Weights& weights = pass.weights;
+  const at::Tensor d_head = pass.grads.weights == nullptr ? at::Tensor() : pass.grads.weights->head;
   for (const MicroBatch& part : parts) {
-    if (cancelled && cancelled->load()) throw Cancelled();
+    if (pass.cancelled && pass.cancelled->load()) throw Cancelled();
     ResponsePack packed;
     for (size_t i = part.begin; i < part.end; ++i) pack(i, packed);
+    if (weights.adapter != nullptr) {
+      packed.pack.dropout = weights.adapter->options.dropout;
+      packed.pack.dropout_key = pass.dropout_key;
+      packed.pack.first_row = metrics.tokens;
+    }
 
     Activations saved;
     const auto hidden_SC = forward(weights, packed.pack, &saved);
@@ -80,16 +87,15 @@ void accumulate(const Weights& weights, Weights& grads, const std::vector<MicroB
     metrics.micro_batches += 1;
     if (!std::isfinite(metrics.loss)) return;
 
-    const auto d_hidden_SC = token_logprobs_backward(hidden_SC, weights.head, packed.targets, token_weights,
-                                                     scored.lse, grads.head);
-    backward(weights, packed.pack, saved, d_hidden_SC, grads);
+    const auto d_hidden_SC =
+        token_logprobs_backward(hidden_SC, weights.head, packed.targets, token_weights, scored.lse, d_head);
+    backward(weights, packed.pack, saved, d_hidden_SC, pass.grads);
   }
 }
 
-StepMetrics sft_pass(const Weights& weights, Weights& grads, const std::vector<SftExample>& batch,
-                     int64_t max_tokens_per_batch, const CancelFlag& cancelled) {
+StepMetrics sft_pass(const Pass& pass, const std::vector<SftExample>& batch) {
   TORCH_CHECK_VALUE(!batch.empty(), "step: the batch has no examples");
-  check(weights.config, batch);
+  check(pass.weights.config, batch);
   std::vector<int64_t> rows;
   size_t num_tokens = 0;
   for (const auto& example : batch) {
@@ -101,7 +107,7 @@ StepMetrics sft_pass(const Weights& weights, Weights& grads, const std::vector<S
 
   StepMetrics metrics;
   accumulate(
-      weights, grads, split_batch(rows, max_tokens_per_batch), cancelled, metrics,
+      pass, split_batch(rows, pass.max_tokens_per_batch), metrics,
       [&](size_t i, ResponsePack& packed) { packed.add(batch[i].prompt_ids, {&batch[i].response_ids}); },
       [&](size_t, const ResponseTargets* response, const auto& logprobs, auto& token_weights) {
         fill_weights(*response, scale, token_weights);
@@ -110,12 +116,11 @@ StepMetrics sft_pass(const Weights& weights, Weights& grads, const std::vector<S
   return metrics;
 }
 
-StepMetrics preference_pass(const Weights& weights, Weights& grads, const std::vector<PairExample>& batch,
-                            const PreferenceOptions& options, int64_t max_tokens_per_batch,
-                            const CancelFlag& cancelled) {
+StepMetrics preference_pass(const Pass& pass, const std::vector<PairExample>& batch,
+                            const PreferenceOptions& options) {
   TORCH_CHECK_VALUE(!batch.empty(), "step: the batch has no examples");
   check(options);
-  check(weights.config, batch);
+  check(pass.weights.config, batch);
   std::vector<int64_t> rows;
   for (const auto& pair : batch) {
     rows.push_back(static_cast<int64_t>(pair.prompt_ids.size()) + response_rows(pair.chosen_ids.size()) +
@@ -125,7 +130,7 @@ StepMetrics preference_pass(const Weights& weights, Weights& grads, const std::v
 
   StepMetrics metrics;
   accumulate(
-      weights, grads, split_batch(rows, max_tokens_per_batch), cancelled, metrics,
+      pass, split_batch(rows, pass.max_tokens_per_batch), metrics,
       [&](size_t i, ResponsePack& packed) {
         packed.add(batch[i].prompt_ids, {&batch[i].chosen_ids, &batch[i].rejected_ids});
       },
@@ -151,8 +156,7 @@ StepMetrics preference_pass(const Weights& weights, Weights& grads, const std::v
   return metrics;
 }
 
-std::vector<NamedTensor> cloned(const Weights& grads) {
-  auto tensors = hugging_face_tensors(grads);
+std::vector<NamedTensor> cloned(std::vector<NamedTensor> tensors) {
   for (auto& tensor : tensors) tensor.view = tensor.view.clone();
   return tensors;
 }
@@ -165,12 +169,25 @@ Trainer::Trainer(std::shared_ptr<Model> model, const AdamWOptions& options)
   TORCH_CHECK_VALUE(!model->in_training,
                     "trainer: the model is in training already; dispose of its trainer first");
   const at::NoGradGuard no_grad;
-  const at::Tensor& flat = model->weights.flat;
   state_->options = options;
-  state_->grads = make_weights(model->weights.config, at::kFloat, model->device);
-  state_->master = model->dtype == at::kFloat ? flat : flat.to(at::kFloat);
-  state_->m = at::zeros_like(state_->grads.flat);
-  state_->v = at::zeros_like(state_->grads.flat);
+  const Weights& weights = model->weights;
+  if (weights.adapter != nullptr) {
+    state_->adapter_grads = make_adapter(weights.config, weights.adapter->options, at::kFloat, model->device);
+    state_->gradient = state_->adapter_grads.flat;
+    state_->working = weights.adapter->flat;
+    state_->master = weights.adapter->master;
+    state_->decay_size = state_->working.numel();
+    state_->num_trained = weights.adapter->num_parameters;
+  } else {
+    state_->grads = make_weights(weights.config, at::kFloat, model->device);
+    state_->gradient = state_->grads.flat;
+    state_->working = weights.flat;
+    state_->master = model->dtype == at::kFloat ? weights.flat : weights.flat.to(at::kFloat);
+    state_->decay_size = weights.decay_size;
+    state_->num_trained = weights.num_parameters;
+  }
+  state_->m = at::zeros_like(state_->gradient);
+  state_->v = at::zeros_like(state_->gradient);
   state_->model = std::move(model);
   state_->model->in_training = true;
 }
@@ -180,19 +197,32 @@ Trainer::~Trainer() {
 }
 
 void Trainer::State::begin_pass() {
-  if (!grads_are_zero) grads.flat.zero_();
+  if (!grads_are_zero) gradient.zero_();
   grads_are_zero = false;
 }
 
+Pass Trainer::State::pass(int64_t max_tokens_per_batch, CancelFlag cancelled) {
+  // Another mask in every step, and the same in a step that is taken again.
+  const auto bits = philox({uint32_t(step), uint32_t(uint64_t(step) >> 32), 0xD809, 0},
+                           {uint32_t(options.seed), uint32_t(options.seed >> 32)});
+  return {model->weights, gradients(), uint64_t{bits[1]} << 32 | bits[0], max_tokens_per_batch,
+          std::move(cancelled)};
+}
+
+std::vector<NamedTensor> Trainer::State::named_gradients() const {
+  const Weights& weights = model->weights;
+  if (weights.adapter == nullptr) return hugging_face_tensors(grads);
+  return peft_tensors(*weights.adapter, weights.config, gradient);
+}
+
 void Trainer::State::apply(double learning_rate, StepMetrics& metrics) {
-  const double norm = std::isfinite(metrics.loss) ? std::sqrt(squared_norm(grads.flat)) : metrics.loss;
+  const double norm = std::isfinite(metrics.loss) ? std::sqrt(squared_norm(gradient)) : metrics.loss;
   metrics.grad_norm = norm;
   if (!std::isfinite(norm)) return;
 
-  const Weights& weights = model->weights;
   step += 1;
   const int64_t moved =
-      adamw_(weights.flat, master, grads.flat, m, v,
+      adamw_(working, master, gradient, m, v,
              {.learning_rate = learning_rate,
               .beta1 = options.beta1,
               .beta2 = options.beta2,
@@ -201,9 +231,9 @@ void Trainer::State::apply(double learning_rate, StepMetrics& metrics) {
               .gradient_scale =
                   options.max_grad_norm > 0 ? std::min(1.0, options.max_grad_norm / (norm + 1e-6)) : 1.0,
               .step = step,
-              .decay_size = weights.decay_size});
+              .decay_size = decay_size});
   grads_are_zero = true;
-  metrics.weights_moved = static_cast<double>(moved) / static_cast<double>(weights.num_parameters);
+  metrics.weights_moved = static_cast<double>(moved) / static_cast<double>(num_trained);
   metrics.applied = true;
 }
 
@@ -211,7 +241,7 @@ StepMetrics Trainer::sft_step(const std::vector<SftExample>& batch, double learn
                               int64_t max_tokens_per_batch, const CancelFlag& cancelled) {
   const at::NoGradGuard no_grad;
   state_->begin_pass();
-  auto metrics = sft_pass(state_->model->weights, state_->grads, batch, max_tokens_per_batch, cancelled);
+  auto metrics = sft_pass(state_->pass(max_tokens_per_batch, cancelled), batch);
   state_->apply(learning_rate, metrics);
   return metrics;
 }
@@ -221,8 +251,7 @@ StepMetrics Trainer::preference_step(const std::vector<PairExample>& batch, cons
                                      const CancelFlag& cancelled) {
   const at::NoGradGuard no_grad;
   state_->begin_pass();
-  auto metrics =
-      preference_pass(state_->model->weights, state_->grads, batch, options, max_tokens_per_batch, cancelled);
+  auto metrics = preference_pass(state_->pass(max_tokens_per_batch, cancelled), batch, options);
   state_->apply(learning_rate, metrics);
   return metrics;
 }
@@ -231,8 +260,8 @@ std::vector<NamedTensor> Trainer::sft_gradients(const std::vector<SftExample>& b
                                                 int64_t max_tokens_per_batch) {
   const at::NoGradGuard no_grad;
   state_->begin_pass();
-  sft_pass(state_->model->weights, state_->grads, batch, max_tokens_per_batch, nullptr);
-  return cloned(state_->grads);
+  sft_pass(state_->pass(max_tokens_per_batch, nullptr), batch);
+  return cloned(state_->named_gradients());
 }
 
 std::vector<NamedTensor> Trainer::preference_gradients(const std::vector<PairExample>& batch,
@@ -240,8 +269,8 @@ std::vector<NamedTensor> Trainer::preference_gradients(const std::vector<PairExa
                                                        int64_t max_tokens_per_batch) {
   const at::NoGradGuard no_grad;
   state_->begin_pass();
-  preference_pass(state_->model->weights, state_->grads, batch, options, max_tokens_per_batch, nullptr);
-  return cloned(state_->grads);
+  preference_pass(state_->pass(max_tokens_per_batch, nullptr), batch, options);
+  return cloned(state_->named_gradients());
 }
 
 }  // namespace cream

@@ -1,4 +1,5 @@
-// Full fine-tuning of a resident model: SFT and preference steps with AdamW over float32 master weights.
+// Training of a resident model, all of its weights or its adapter: SFT and preference steps with AdamW over
+// float32 master weights.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +15,7 @@ namespace cream {
 struct AdamWOptions {
   double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weight_decay = 0.01;
   double max_grad_norm = 1.0;  // 0 = no clipping
+  uint64_t seed = 0;           // of an adapter's dropout
 };
 
 struct SftExample {

@@ -12,13 +12,14 @@ import datasets
 import torch
 
 import checkpoints
+import lora
 import models
 import preference_trl
 import ranks
 import steps
 from store import FOLDER
 
-LIMIT_BYTES = 3_000_000
+LIMIT_BYTES = 3_500_000
 
 
 def main() -> None:
@@ -29,6 +30,7 @@ def main() -> None:
     for name in checkpoints.NAMES:
         models.make(name)
     steps.make()
+    lora.make()
     preference_trl.make()
     ranks.make()
     size = sum(file.stat().st_size for file in FOLDER.rglob("*") if file.is_file() and "__pycache__" not in file.parts)

@@ -29,7 +29,7 @@ const OPTIONS: NativeGenerateOptions = {
   maxLiveTokens: 0,
   maxLiveSequences: 0,
 };
-const ADAMW = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0, maxGradNorm: 1 };
+const ADAMW = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0, maxGradNorm: 1, seed: 0n };
 const prompts = (count: number) =>
   Array.from({ length: count }, (_, i) => ({ ids: Int32Array.of(1, 5), key: BigInt(i) }));
 const ids = (...values: number[]) => Int32Array.from(values);

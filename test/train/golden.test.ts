@@ -28,7 +28,7 @@ const LOSS_RELATIVE = 1e-5;
 // All sequences in one micro-batch; a few; hardly more than one.
 const TOKEN_BUDGETS = [10_000, 40, 20];
 
-const OPTIMIZER = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0.01, maxGradNorm: 1 };
+const OPTIMIZER = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0.01, maxGradNorm: 1, seed: 0n };
 
 const toExamples = (batch: GoldenExample[]) =>
   batch.map(({ promptIds, responseIds }) => ({

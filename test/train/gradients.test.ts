@@ -23,7 +23,7 @@ import {
 // The gradient of a whole step (embedding to loss) is compared with central differences of the step's own loss, along
 // a direction per parameter tensor. The loss itself is checked against transformers in test/model/golden.test.ts.
 
-const OPTIMIZER = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0, maxGradNorm: 0 };
+const OPTIMIZER = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0, maxGradNorm: 0, seed: 0n };
 const LARGE = 1 << 20;
 // Small enough for the curvature of the embedding, large enough for float32 losses.
 const STEP = 0.006;

@@ -21,7 +21,7 @@ import {
 
 binding.setThreads(1); // products this small only wait for each other
 const token = binding.cancelToken();
-const OPTIMIZER = { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0.01, maxGradNorm: 1 };
+const OPTIMIZER = { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0.01, maxGradNorm: 1, seed: 0n };
 const CREAM = { loss: 'sigmoid' as const, beta: 0.1, sftCoefficient: 0 };
 const DTYPES: NativeDtype[] = ['float32', 'bfloat16'];
 

@@ -1,5 +1,15 @@
 import { defineCommand } from '../command.js';
-import { MODEL_OPTIONS, choice, flag, integer, number, path, seed, text } from '../options.js';
+import {
+  ADAPTER_OPTION,
+  MODEL_OPTIONS,
+  choice,
+  flag,
+  integer,
+  number,
+  path,
+  seed,
+  text,
+} from '../options.js';
 
 export const evaluateCommand = defineCommand({
   name: 'evaluate',
@@ -24,6 +34,7 @@ export const evaluateCommand = defineCommand({
     seed: seed(),
     chat: flag("put questions into the model's chat template as a user's turn"),
     json: flag('the result as one JSON object on standard output'),
+    ...ADAPTER_OPTION,
     ...MODEL_OPTIONS,
   },
   examples: [['evaluate -m ./model --task gsm8k.test.jsonl', 'greedy accuracy']],

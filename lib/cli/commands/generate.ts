@@ -1,5 +1,5 @@
 import { defineCommand } from '../command.js';
-import { MODEL_OPTIONS, flag, integer, number, path, seed, text } from '../options.js';
+import { ADAPTER_OPTION, MODEL_OPTIONS, flag, integer, number, path, seed, text } from '../options.js';
 
 export const generateCommand = defineCommand({
   name: 'generate',
@@ -26,6 +26,7 @@ export const generateCommand = defineCommand({
     seed: seed(),
     chat: flag("put text prompts into the model's chat template as a user's turn"),
     json: flag('one JSON object per response: promptId, sample, text, ids, logprobs, finishReason'),
+    ...ADAPTER_OPTION,
     ...MODEL_OPTIONS,
   },
   examples: [

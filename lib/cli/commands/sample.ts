@@ -1,5 +1,5 @@
 import { defineCommand } from '../command.js';
-import { MODEL_OPTIONS, flag, integer, number, path, text } from '../options.js';
+import { ADAPTER_OPTION, MODEL_OPTIONS, flag, integer, number, path, text } from '../options.js';
 
 export const sampleCommand = defineCommand({
   name: 'sample',
@@ -25,6 +25,7 @@ export const sampleCommand = defineCommand({
       defaultText: 'iteration-1',
     }),
     chat: flag("put text prompts into the model's chat template as a user's turn"),
+    ...ADAPTER_OPTION,
     ...MODEL_OPTIONS,
   },
   notes:

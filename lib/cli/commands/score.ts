@@ -1,5 +1,5 @@
 import { defineCommand } from '../command.js';
-import { MODEL_OPTIONS, choice, flag, integer, number, path } from '../options.js';
+import { ADAPTER_OPTION, MODEL_OPTIONS, choice, flag, integer, number, path } from '../options.js';
 
 export const scoreCommand = defineCommand({
   name: 'score',
@@ -22,6 +22,8 @@ export const scoreCommand = defineCommand({
     appendStop: flag('score the stop token after responses that are given as text'),
     chat: flag("put text prompts into the model's chat template as a user's turn"),
     maxTokensPerBatch: integer('tokens in one forward pass', { min: 1, defaultText: '16384' }),
+    ...ADAPTER_OPTION,
+    previousAdapter: path('in place of --previous: a LoRA adapter over the model'),
     ...MODEL_OPTIONS,
   },
   examples: [

@@ -1,4 +1,13 @@
-import { MODEL_OPTIONS, type Options, choice, flag, integer, number, path } from '../options.js';
+import {
+  ADAPTER_OPTION,
+  MODEL_OPTIONS,
+  type Options,
+  choice,
+  flag,
+  integer,
+  number,
+  path,
+} from '../options.js';
 
 /** Options that SFT and preference training share; their defaults are those of the config schema. */
 export function trainingOptions(defaults: { epochs: string; learningRate: string }) {
@@ -32,6 +41,12 @@ export function trainingOptions(defaults: { epochs: string; learningRate: string
     chat: flag("put text prompts into the model's chat template as a user's turn"),
     metrics: path('file for the metrics of every step (JSON lines)'),
     json: flag('the result as one JSON object on standard output'),
+    loraRank: integer('train a new LoRA adapter of this rank on every matrix, not the weights', {
+      min: 1,
+      max: 65_536,
+    }),
+    loraAlpha: number('the adapter adds alpha / rank times B A', { above: 0, defaultText: 'twice the rank' }),
+    ...ADAPTER_OPTION,
     ...MODEL_OPTIONS,
   } as const satisfies Options;
 }

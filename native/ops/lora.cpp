@@ -1,0 +1,82 @@
+#include "ops/lora.h"
+
+#include <ATen/Functions.h>
+#include <ATen/Parallel.h>
+
+#include "ops/dispatch.h"
+#include "ops/linear.h"
+#include "ops/philox.h"
+#include "ops/vector_math.h"
+
+namespace cream {
+
+namespace {
+
+// Writes x, thinned, to out; both contiguous. One random block serves four columns.
+template <typename T>
+void thin(T* out, const T* x, int64_t num_rows, int64_t width, const LoraDropout& dropout) {
+  const auto keep = static_cast<float>(1.0 - dropout.probability);
+  const std::array<uint32_t, 2> key{uint32_t(dropout.key), uint32_t(dropout.key >> 32)};
+  at::parallel_for(0, num_rows, row_grain(width * 8), [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      const int64_t of_pack = dropout.rows == nullptr ? r : (*dropout.rows)[static_cast<size_t>(r)];
+      const auto row = static_cast<uint64_t>(dropout.first_row + of_pack);
+      for (int64_t c = 0; c < width; c += 4) {
+        const auto bits = philox({uint32_t(c / 4), uint32_t(row), uint32_t(row >> 32), dropout.site}, key);
+        for (int64_t i = c; i < std::min(c + 4, width); ++i) {
+          const bool kept = uniform_open(bits[static_cast<size_t>(i - c)]) < keep;
+          out[r * width + i] = from_float<T>(kept ? to_float(x[r * width + i]) / keep : 0.0f);
+        }
+      }
+    }
+  });
+}
+
+int64_t rank_of(const LoraSite& site) { return site.a.size(0) / static_cast<int64_t>(site.parts.size()); }
+
+// Part i's columns of the first product and of the merged one.
+at::Tensor inner(const at::Tensor& t, const LoraSite& site, size_t i) {
+  const int64_t rank = rank_of(site);
+  return t.narrow(1, static_cast<int64_t>(i) * rank, rank);
+}
+at::Tensor outer(const at::Tensor& y, const LoraSite::Part& part) {
+  return y.narrow(1, part.begin, part.b.size(0));
+}
+
+}  // namespace
+
+at::Tensor lora_dropout(const at::Tensor& x, const LoraDropout& dropout) {
+  if (dropout.probability == 0) return x;
+  const at::Tensor from = x.contiguous();
+  at::Tensor thinned = at::empty_like(from);
+  with_dtype(x.scalar_type(), "lora_dropout", [&](auto zero) {
+    using T = decltype(zero);
+    thin(thinned.data_ptr<T>(), from.const_data_ptr<T>(), from.size(0), from.size(1), dropout);
+  });
+  return thinned;
+}
+
+void lora_add_(at::Tensor y, const at::Tensor& x, const LoraSite& site, double scale,
+               const LoraDropout& dropout) {
+  if (!site.a.defined()) return;
+  const at::Tensor t = cream::linear(lora_dropout(x, dropout), site.a);
+  for (size_t i = 0; i < site.parts.size(); ++i) {
+    outer(y, site.parts[i]).add_(cream::linear(inner(t, site, i), site.parts[i].b), scale);
+  }
+}
+
+at::Tensor lora_backward(const at::Tensor& dy, const at::Tensor& x, const LoraSite& site, double scale,
+                         LoraSite& grads, const LoraDropout& dropout) {
+  const at::Tensor thinned = lora_dropout(x, dropout);
+  const at::Tensor t = cream::linear(thinned, site.a).mul_(scale);
+  at::Tensor dt = at::empty_like(t);
+  for (size_t i = 0; i < site.parts.size(); ++i) {
+    const at::Tensor d_part = outer(dy, site.parts[i]);
+    inner(dt, site, i).copy_(linear_backward_input(d_part, site.parts[i].b)).mul_(scale);
+    linear_backward_weight(d_part, inner(t, site, i), grads.parts[i].b);
+  }
+  linear_backward_weight(dt, thinned, grads.a);
+  return lora_dropout(linear_backward_input(dt, site.a), dropout);
+}
+
+}  // namespace cream
