@@ -142,7 +142,8 @@ t.test('native layers: addon -> train, generate -> model -> ops', async (t) => {
   // Plain records that describe a batch and a model: ops read them and know nothing else of the model.
   const records = new Set(['model/pack.h', 'model/model_config.h']);
   const mayInclude: Record<string, string[]> = {
-    ops: ['ops'],
+    cuda: ['cuda'],
+    ops: ['ops', 'cuda'],
     model: ['model', 'ops'],
     generate: ['generate', 'model', 'ops'],
     train: ['train', 'model', 'ops'],
@@ -154,7 +155,8 @@ t.test('native layers: addon -> train, generate -> model -> ops', async (t) => {
       .filter((name) => !records.has(name))
       .filter(
         (name) =>
-          /^(addon|ops|model|generate|train)\//.test(name) && !allowed.includes(name.split('/')[0] ?? ''),
+          /^(addon|cuda|ops|model|generate|train)\//.test(name) &&
+          !allowed.includes(name.split('/')[0] ?? ''),
       )
       .map((name) => `${source.path} -> ${name}`);
   });

@@ -140,15 +140,14 @@ at::ScalarType Argument::dtype() const {
   return choice({"float32", "bfloat16"}) == 0 ? at::kFloat : at::kBFloat16;
 }
 
+bool Argument::is_emulated() const { return string() == "emulated"; }
+
 at::Device Argument::device() const {
   const std::string name = string();
-  if (name == "cpu") return at::kCPU;
-#ifdef CREAM_CUDA
-  if (name.rfind("cuda", 0) == 0) return at::Device(name);
-  fail("'cpu' or 'cuda:N'");
-#else
+  if (name == "cpu" || is_emulated()) return at::kCPU;
+  if (name.rfind("cuda", 0) == 0)
+    fail("'cpu' (computing on an NVIDIA GPU is not available yet: its kernels have not run on one)");
   fail("'cpu' (this build of the addon has no other device)");
-#endif
 }
 
 // The bounds keep every product of sizes far from 2^63.

@@ -41,6 +41,7 @@ class Argument {
 
   at::ScalarType dtype() const;
   at::Device device() const;
+  bool is_emulated() const;  // the device is the emulation of a GPU on the CPU
   ModelConfig model_config() const;
 
   [[noreturn]] void fail(const std::string& expected) const;

@@ -10,6 +10,7 @@
 #include "generate/generate.h"
 #include "model/adapter_file.h"
 #include "model/transformer.h"
+#include "ops/gpu.h"
 #include "ops/linear.h"
 
 namespace cream::addon {
@@ -142,14 +143,26 @@ const std::shared_ptr<Model>& ModelWrap::alive() const {
   return model_;
 }
 
+namespace {
+
+std::shared_ptr<Model> emulating(std::shared_ptr<Model> model, bool emulated) {
+  if (emulated) gpu::check_emulation();
+  model->weights.emulated = emulated;
+  return model;
+}
+
+}  // namespace
+
 Napi::Value ModelWrap::load(const Napi::CallbackInfo& info) {
   return guarded_promise(info.Env(), [&] {
     const Argument options(info, 0, "loadModel: options");
     return run_async(
         info.Env(),
         [config = options.field("config").model_config(), files = options.field("files").strings(),
-         dtype = options.field("dtype").dtype(),
-         device = options.field("device").device()] { return load_model(config, files, dtype, device); },
+         dtype = options.field("dtype").dtype(), device = options.field("device").device(),
+         emulated = options.field("device").is_emulated()] {
+          return emulating(load_model(config, files, dtype, device), emulated);
+        },
         to_model);
   });
 }
@@ -160,8 +173,10 @@ Napi::Value ModelWrap::random(const Napi::CallbackInfo& info) {
     return run_async(
         info.Env(),
         [config = options.field("config").model_config(), seed = options.field("seed").uint64(),
-         dtype = options.field("dtype").dtype(),
-         device = options.field("device").device()] { return random_model(config, seed, dtype, device); },
+         dtype = options.field("dtype").dtype(), device = options.field("device").device(),
+         emulated = options.field("device").is_emulated()] {
+          return emulating(random_model(config, seed, dtype, device), emulated);
+        },
         to_model);
   });
 }
@@ -295,6 +310,7 @@ Napi::Value ModelWrap::logits(const Napi::CallbackInfo& info) {
     return run_async(
         info.Env(),
         [model, ids = std::move(ids)] {
+          const gpu::EmulationScope scope(model->weights.emulated);
           Pack pack;
           pack.add_trunk(ids.data(), static_cast<int64_t>(ids.size()));
           for (int64_t row = 0; row < pack.num_rows(); ++row) pack.head_rows.push_back(row);

@@ -6,6 +6,7 @@
 
 #include <cstring>
 
+#include "ops/gpu.h"
 #include "ops/packed_attention.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
@@ -62,6 +63,7 @@ AttentionShape shape_from(const Napi::Object& options) {
 Napi::Value PackedAttention(const Napi::CallbackInfo& info) {
   c10::InferenceMode no_grad;
   const auto options = info[0].As<Napi::Object>();
+  const gpu::EmulationScope scope(options.Get("emulated").ToBoolean());
   const auto shape = shape_from(options);
   const auto dtype = dtype_from(options);
   const auto pack = pack_from(options.Get("segments"));
@@ -84,6 +86,7 @@ Napi::Value PackedAttention(const Napi::CallbackInfo& info) {
 Napi::Value RmsNorm(const Napi::CallbackInfo& info) {
   c10::InferenceMode no_grad;
   const auto options = info[0].As<Napi::Object>();
+  const gpu::EmulationScope scope(options.Get("emulated").ToBoolean());
   const auto width = static_cast<int64_t>(options.Get("weight").As<Napi::Float32Array>().ElementLength());
   const auto x = rows_from(options.Get("x"), width, dtype_from(options));
   const auto weight = rows_from(options.Get("weight"), width, dtype_from(options)).view({width});
@@ -101,10 +104,46 @@ Napi::Value RmsNorm(const Napi::CallbackInfo& info) {
   return output;
 }
 
+// _rmsNormMore({x, dy, weight, heads, epsilon, dtype, emulated}) -> {sum, y, dx, heads, dHeads, dWeight}:
+// add_rms_norm of x + dy, its backward with an addend, and the norm of each of `heads` parts of x's rows with
+// its backward
+Napi::Value RmsNormMore(const Napi::CallbackInfo& info) {
+  c10::InferenceMode no_grad;
+  const auto options = info[0].As<Napi::Object>();
+  const gpu::EmulationScope scope(options.Get("emulated").ToBoolean());
+  const auto head_width =
+      static_cast<int64_t>(options.Get("weight").As<Napi::Float32Array>().ElementLength());
+  const int64_t heads = integer(options, "heads"), width = heads * head_width;
+  const auto dtype = dtype_from(options);
+  const auto x = rows_from(options.Get("x"), width, dtype), dy = rows_from(options.Get("dy"), width, dtype);
+  const auto head_weight = rows_from(options.Get("weight"), head_width, dtype).view({head_width});
+  const auto weight = head_weight.repeat({heads});
+  const double epsilon = options.Get("epsilon").As<Napi::Number>().DoubleValue();
+  auto output = Napi::Object::New(info.Env());
+  at::Tensor sum = at::empty_like(x);
+  output.Set("y", to_array(info.Env(), add_rms_norm(sum, x, dy, weight, epsilon)));
+  output.Set("sum", to_array(info.Env(), sum));
+  const auto unused = at::zeros({width}, at::kFloat);
+  output.Set("dx", to_array(info.Env(), rms_norm_backward(dy, x, weight, epsilon, unused, x)));
+  // The heads after the first, in rows that are longer than what is normalised.
+  at::Tensor wide = x.clone(), d_wide = dy.clone();
+  at::Tensor part = wide.narrow(1, head_width, width - head_width);
+  at::Tensor d_part = d_wide.narrow(1, head_width, width - head_width);
+  rms_norm_heads_(part, heads - 1, head_weight, epsilon);
+  const auto d_weight = at::zeros({head_width}, at::kFloat);
+  rms_norm_heads_backward_(d_part, x.narrow(1, head_width, width - head_width), heads - 1, head_weight,
+                           epsilon, d_weight);
+  output.Set("heads", to_array(info.Env(), wide));
+  output.Set("dHeads", to_array(info.Env(), d_wide));
+  output.Set("dWeight", to_array(info.Env(), d_weight));
+  return output;
+}
+
 // _swiglu({gateUp, width, dtype, reference, dy?}) -> {y, dGateUp?}; gateUp is [R, 2 width]
 Napi::Value Swiglu(const Napi::CallbackInfo& info) {
   c10::InferenceMode no_grad;
   const auto options = info[0].As<Napi::Object>();
+  const gpu::EmulationScope scope(options.Get("emulated").ToBoolean());
   const int64_t width = integer(options, "width");
   auto gate_up = rows_from(options.Get("gateUp"), 2 * width, dtype_from(options));
   auto output = Napi::Object::New(info.Env());
@@ -121,6 +160,7 @@ Napi::Value Swiglu(const Napi::CallbackInfo& info) {
 Napi::Value Rope(const Napi::CallbackInfo& info) {
   c10::InferenceMode no_grad;
   const auto options = info[0].As<Napi::Object>();
+  const gpu::EmulationScope scope(options.Get("emulated").ToBoolean());
   ModelConfig config;
   config.head_dim = integer(options, "headDim");
   config.rope_theta = options.Get("theta").As<Napi::Number>().DoubleValue();
@@ -138,6 +178,7 @@ Napi::Value Rope(const Napi::CallbackInfo& info) {
 void register_core_tests(Napi::Env env, Napi::Object exports) {
   exports.Set("_packedAttention", Napi::Function::New(env, PackedAttention));
   exports.Set("_rmsNorm", Napi::Function::New(env, RmsNorm));
+  exports.Set("_rmsNormMore", Napi::Function::New(env, RmsNormMore));
   exports.Set("_swiglu", Napi::Function::New(env, Swiglu));
   exports.Set("_rope", Napi::Function::New(env, Rope));
 }

@@ -6,6 +6,7 @@
 #include "addon/convert.h"
 #include "addon/errors.h"
 #include "ops/adamw.h"
+#include "ops/gpu.h"
 #include "ops/token_logprobs.h"
 #include "train/loss.h"
 
@@ -46,6 +47,7 @@ Napi::Float32Array to_array(Napi::Env env, const at::Tensor& values) {
 //   -> {logprobs, lse?, dHidden?, dHead?}
 Napi::Value TokenLogprobsOp(const Napi::CallbackInfo& info) {
   const auto options = info[0].As<Napi::Object>();
+  const gpu::EmulationScope scope(options.Get("emulated").ToBoolean());
   const int64_t width = integer(options, "width"), chunk_rows = integer(options, "chunkRows");
   const auto hidden = tensor(options, "hidden", dtype_of(options)).view({-1, width});
   const auto head = tensor(options, "head", dtype_of(options)).view({-1, width});
@@ -76,6 +78,7 @@ Napi::Value TokenLogprobsOp(const Napi::CallbackInfo& info) {
 //   loss, beta, sftCoefficient}) -> {loss, dChosen, dRejected, chosenReward, rejectedReward}
 Napi::Value PreferenceLossOp(const Napi::CallbackInfo& info) {
   const auto options = info[0].As<Napi::Object>();
+  const gpu::EmulationScope scope(options.Get("emulated").ToBoolean());
   const auto kind = Argument(options.Get("loss"), "loss").choice({"sigmoid", "hinge", "ipo", "sigmoid-norm"});
   const PairLoss result = preference_loss({.chosen = number(options, "chosen"),
                                            .rejected = number(options, "rejected"),
@@ -96,32 +99,57 @@ Napi::Value PreferenceLossOp(const Napi::CallbackInfo& info) {
   return output;
 }
 
+AdamWUpdate update_from(const Napi::Object& options) {
+  return {.learning_rate = number(options, "learningRate"),
+          .beta1 = number(options, "beta1"),
+          .beta2 = number(options, "beta2"),
+          .epsilon = number(options, "epsilon"),
+          .weight_decay = number(options, "weightDecay"),
+          .gradient_scale = number(options, "gradientScale"),
+          .step = integer(options, "step"),
+          .decay_size = integer(options, "decaySize")};
+}
+
 // _adamw({master, gradient, m, v, dtype, learningRate, beta1, beta2, epsilon, weightDecay, gradientScale,
 // step,
 //   decaySize}) -> {squaredNorm, moved, master, weights, m, v, gradient}: after one update of copies
 Napi::Value AdamW(const Napi::CallbackInfo& info) {
   const auto options = info[0].As<Napi::Object>();
+  const gpu::EmulationScope scope(options.Get("emulated").ToBoolean());
   const auto master = tensor(options, "master"), gradient = tensor(options, "gradient");
   const auto m = tensor(options, "m"), v = tensor(options, "v");
   const auto weights = dtype_of(options) == at::kFloat ? master : master.to(dtype_of(options));
 
   auto output = Napi::Object::New(info.Env());
   output.Set("squaredNorm", squared_norm(gradient));
-  const int64_t moved = adamw_(weights, master, gradient, m, v,
-                               {.learning_rate = number(options, "learningRate"),
-                                .beta1 = number(options, "beta1"),
-                                .beta2 = number(options, "beta2"),
-                                .epsilon = number(options, "epsilon"),
-                                .weight_decay = number(options, "weightDecay"),
-                                .gradient_scale = number(options, "gradientScale"),
-                                .step = integer(options, "step"),
-                                .decay_size = integer(options, "decaySize")});
+  const int64_t moved = adamw_(weights, master, gradient, m, v, update_from(options));
   output.Set("moved", static_cast<double>(moved));
   output.Set("master", to_array(info.Env(), master));
   output.Set("weights", to_array(info.Env(), weights));
   output.Set("m", to_array(info.Env(), m));
   output.Set("v", to_array(info.Env(), v));
   output.Set("gradient", to_array(info.Env(), gradient));
+  return output;
+}
+
+// _adamwSplit: as _adamw, for bfloat16 weights and the low half of their master, under emulation; starts from
+// master in the split form and returns {moved, master, weights}
+Napi::Value AdamWSplit(const Napi::CallbackInfo& info) {
+  const auto options = info[0].As<Napi::Object>();
+  const gpu::EmulationScope scope(true);
+  const auto master = tensor(options, "master"), gradient = tensor(options, "gradient");
+  const auto m = tensor(options, "m"), v = tensor(options, "v");
+  const auto bits = master.view(at::kInt);
+  const auto low = bits.bitwise_and(0xFFFF).to(at::kShort);
+  const auto weights = (bits + 0x8000).bitwise_right_shift(16).to(at::kShort).view(at::kBFloat16);
+  const int64_t moved = gpu::adamw_split_(weights, low, gradient, m, v, update_from(options));
+  // The master again: its high half is the weight's, less one where the low half carried into it.
+  const auto low_bits = low.to(at::kInt).bitwise_and(0xFFFF);
+  const auto high = weights.view(at::kShort).to(at::kInt) - low_bits.bitwise_right_shift(15);
+  auto output = Napi::Object::New(info.Env());
+  output.Set("moved", static_cast<double>(moved));
+  output.Set("master", to_array(info.Env(), (high.bitwise_left_shift(16) + low_bits).view(at::kFloat)));
+  output.Set("weights", to_array(info.Env(), weights));
   return output;
 }
 
@@ -135,6 +163,7 @@ Napi::Value checked(const Napi::CallbackInfo& info) {
 void register_train_tests(Napi::Env env, Napi::Object exports) {
   exports.Set("_tokenLogprobs", Napi::Function::New(env, checked<TokenLogprobsOp>));
   exports.Set("_preferenceLoss", Napi::Function::New(env, checked<PreferenceLossOp>));
+  exports.Set("_adamwSplit", Napi::Function::New(env, checked<AdamWSplit>));
   exports.Set("_adamw", Napi::Function::New(env, checked<AdamW>));
 }
 

@@ -279,6 +279,7 @@ class Scheduler {
 
 void generate(const Model& model, const std::vector<GeneratePrompt>& prompts, const GenerateOptions& options,
               const std::function<void(Response&&)>& on_response, const CancelFlag& cancelled) {
+  TORCH_CHECK_VALUE(!model.weights.emulated, "generate: not available yet on device 'emulated'");
   c10::InferenceMode no_grad;
   Scheduler(model, prompts, options, on_response, cancelled).run();
 }

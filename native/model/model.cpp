@@ -118,6 +118,7 @@ std::shared_ptr<Model> random_model(const ModelConfig& config, uint64_t seed, at
 
 std::shared_ptr<Model> clone_model(const Model& model) {
   Weights weights = make_weights(model.weights.config, model.dtype, model.device);
+  weights.emulated = model.weights.emulated;
   weights.flat.copy_(model.weights.flat);
   if (model.weights.adapter != nullptr) {
     const Adapter& from = *model.weights.adapter;

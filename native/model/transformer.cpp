@@ -9,6 +9,7 @@
 #include "model/adapter.h"
 #include "model/rope_cache.h"
 #include "ops/dispatch.h"
+#include "ops/gpu.h"
 #include "ops/linear.h"
 #include "ops/packed_attention.h"
 #include "ops/rms_norm.h"
@@ -20,10 +21,10 @@ namespace cream {
 
 namespace {
 
-at::Tensor as_index(const std::vector<int64_t>& values) {
+at::Tensor as_index(const std::vector<int64_t>& values, at::Device device) {
   at::Tensor index = at::empty({static_cast<int64_t>(values.size())}, at::kLong);
   std::memcpy(index.data_ptr<int64_t>(), values.data(), values.size() * sizeof(int64_t));
-  return index;
+  return index.to(device);
 }
 
 AttentionShape attention_shape(const ModelConfig& config, int64_t layer) {
@@ -43,6 +44,7 @@ LoraDropout dropout_of(const Pack& pack, int64_t layer, LoraSite LoraLayer::* si
 // Adds row r of d to row ids[r] of the embedding's gradient. Threads own columns, so the order of the sums is
 // that of the rows.
 void add_embedding_gradient(at::Tensor& d_embed, const std::vector<int64_t>& ids, const at::Tensor& d_RC) {
+  if (gpu::active(d_RC)) return gpu::add_embedding_gradient(d_embed, ids, d_RC);
   const int64_t width = d_RC.size(1);
   with_dtype(d_RC.scalar_type(), "backward", [&](auto zero) {
     using T = decltype(zero);
@@ -70,7 +72,7 @@ class Forward {
         angles_(rope_table_for(weights, pack)) {}
 
   at::Tensor run(const KvObserver& observe_kv) {
-    residual_ = weights_.embed.index_select(0, as_index(pack_.ids));
+    residual_ = weights_.embed.index_select(0, as_index(pack_.ids, weights_.flat.device()));
     at::Tensor normed = rms_norm(residual_, weights_.layers[0].attention_norm, config_.rms_norm_eps);
     for (int64_t i = 0; i < config_.num_layers; ++i) {
       if (saved_ != nullptr) saved_->layers.emplace_back();
@@ -122,7 +124,7 @@ class Forward {
       kept.lse_RH = result.lse_RH;
     }
     if (i + 1 == config_.num_layers) {
-      const auto rows = as_index(pack_.head_rows);
+      const auto rows = as_index(pack_.head_rows, weights_.flat.device());
       residual_ = residual_.index_select(0, rows);
       const at::Tensor out = result.out_RE.index_select(0, rows);
       return adapted(linear(out, layer.o, layer.o_bias), out, i, &LoraLayer::o);
@@ -211,7 +213,7 @@ class Backward {
     const auto& layer = weights_.layers[i];
     LayerWeights& grad = gradients_of(i);
     const bool last = i + 1 == config_.num_layers;
-    const at::Tensor rows = last ? as_index(pack_.head_rows) : at::Tensor();
+    const at::Tensor rows = last ? as_index(pack_.head_rows, weights_.flat.device()) : at::Tensor();
     const at::Tensor attended = last ? kept.attention_RE.index_select(0, rows) : kept.attention_RE;
     at::Tensor d_out = linear_backward_input(d, layer.o);
     if (has_adapter(i, &LoraLayer::o)) d_out.add_(through_adapter(d, attended, i, &LoraLayer::o));

@@ -45,6 +45,9 @@ struct Weights {
   // Added to the frozen weights wherever they are applied; null without one.
   std::shared_ptr<Adapter> adapter;
 
+  // Ops take the GPU's path, its kernels emulated on the CPU (docs/native.md).
+  bool emulated = false;
+
   // Rotations by position, grown on demand (model/rope_cache.h); shared by copies of this struct.
   std::shared_ptr<at::Tensor> rope_table = std::make_shared<at::Tensor>();
 };

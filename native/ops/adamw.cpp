@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "ops/dispatch.h"
+#include "ops/gpu.h"
 #include "ops/vector_math.h"
 
 namespace cream {
@@ -70,6 +71,7 @@ int64_t update_range(T* weights, float* master, float* gradient, float* m, float
 }  // namespace
 
 double squared_norm(const at::Tensor& gradient) {
+  if (gpu::active(gradient)) return gpu::squared_norm(gradient);
   const float* g = gradient.const_data_ptr<float>();
   const int64_t size = gradient.numel();
   std::vector<double> sums(static_cast<size_t>(num_blocks(size)));
@@ -89,6 +91,7 @@ int64_t adamw_(const at::Tensor& weights, const at::Tensor& master, const at::Te
                       "adamw: master, gradient and moments must be float32 [", size, "], got ",
                       tensor.scalar_type(), " ", tensor.sizes());
   }
+  if (gpu::active(weights)) return gpu::adamw_(weights, master, gradient, m, v, update);
   const Factors factors(update);
   const auto decayed = static_cast<float>(1 - update.learning_rate * update.weight_decay);
   std::vector<int64_t> moved(static_cast<size_t>(num_blocks(size)));

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "ops/dispatch.h"
+#include "ops/gpu.h"
 #include "ops/vector_math.h"
 
 namespace cream {
@@ -83,6 +84,7 @@ at::Tensor linear_backward_input(const at::Tensor& dy, const at::Tensor& w) {
 }
 
 void linear_backward_weight(const at::Tensor& dy, const at::Tensor& x, at::Tensor dw, at::Tensor dbias) {
+  if (gpu::active(dy)) return gpu::linear_backward_weight(dy, x, dw, dbias);
   if (dy.scalar_type() == at::kFloat && !prefers_onednn(dy)) {
     at::addmm_out(dw, dw, dy.t(), x);
   } else {

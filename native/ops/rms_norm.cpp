@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "ops/dispatch.h"
+#include "ops/gpu.h"
 #include "ops/vector_math.h"
 
 namespace cream {
@@ -17,8 +18,9 @@ void check_rows(const at::Tensor& x, const at::Tensor& w, const char* op) {
   TORCH_CHECK_VALUE(x.dim() == 2 && x.stride(1) == 1 && w.dim() == 1 && w.is_contiguous(), op,
                     ": expected rows [R, C] with contiguous columns and a weight, got ", x.sizes(), " and ",
                     w.sizes());
-  TORCH_CHECK_VALUE(x.device().is_cpu() && w.scalar_type() == x.scalar_type(), op,
-                    ": expected CPU tensors of one dtype, got ", x.scalar_type(), " and ", w.scalar_type());
+  TORCH_CHECK_VALUE(x.device() == w.device() && w.scalar_type() == x.scalar_type(), op,
+                    ": expected tensors of one device and dtype, got ", x.scalar_type(), " and ",
+                    w.scalar_type());
 }
 
 template <typename T>
@@ -93,6 +95,7 @@ at::Tensor rms_norm_reference(const at::Tensor& x, const at::Tensor& w, double e
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& w, double eps) {
   check_rows(x, w, "rms_norm");
+  if (gpu::active(x)) return gpu::rms_norm(x, w, eps);
   const int64_t width = x.size(1);
   at::Tensor out = at::empty({x.size(0), width}, x.options());
   with_dtype(x.scalar_type(), "rms_norm", [&](auto zero) {
@@ -115,6 +118,7 @@ at::Tensor add_rms_norm(at::Tensor& sum, const at::Tensor& residual, const at::T
                         x.is_contiguous() && sum.is_contiguous(),
                     "add_rms_norm: expected contiguous tensors of one shape, got ", residual.sizes(), " and ",
                     x.sizes());
+  if (gpu::active(x)) return gpu::add_rms_norm(sum, residual, x, w, eps);
   const int64_t width = x.size(1);
   at::Tensor out = at::empty_like(x);
   with_dtype(x.scalar_type(), "add_rms_norm", [&](auto zero) {
@@ -139,6 +143,7 @@ at::Tensor add_rms_norm(at::Tensor& sum, const at::Tensor& residual, const at::T
 
 void rms_norm_heads_(at::Tensor& x, int64_t heads, const at::Tensor& w, double eps) {
   check_rows(x, w, "rms_norm_heads_");
+  if (gpu::active(x)) return gpu::rms_norm_heads_(x, heads, w, eps);
   const int64_t width = w.numel();
   with_dtype(x.scalar_type(), "rms_norm_heads_", [&](auto zero) {
     using T = decltype(zero);
@@ -161,6 +166,7 @@ at::Tensor rms_norm_backward(const at::Tensor& dy, const at::Tensor& x, const at
   TORCH_CHECK_VALUE(
       dy.sizes() == x.sizes() && dy.is_contiguous() && (!add_to.defined() || add_to.is_contiguous()),
       "rms_norm_backward: expected contiguous gradients of ", x.sizes(), ", got ", dy.sizes());
+  if (gpu::active(x)) return gpu::rms_norm_backward(dy, x, w, eps, dw, add_to);
   const int64_t width = x.size(1);
   at::Tensor dx = at::empty_like(dy);
   with_dtype(x.scalar_type(), "rms_norm_backward", [&](auto zero) {
@@ -183,6 +189,7 @@ at::Tensor rms_norm_backward(const at::Tensor& dy, const at::Tensor& x, const at
 void rms_norm_heads_backward_(at::Tensor& dy, const at::Tensor& x, int64_t heads, const at::Tensor& w,
                               double eps, at::Tensor dw) {
   check_rows(x, w, "rms_norm_heads_backward_");
+  if (gpu::active(x)) return gpu::rms_norm_heads_backward_(dy, x, heads, w, eps, dw);
   const int64_t width = w.numel();
   with_dtype(x.scalar_type(), "rms_norm_heads_backward_", [&](auto zero) {
     using T = decltype(zero);

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "ops/dispatch.h"
+#include "ops/gpu.h"
 #include "ops/vector_math.h"
 
 namespace cream {
@@ -56,8 +57,9 @@ at::Tensor rope_table(const ModelConfig& config, int64_t num_positions) {
 
 void rope_(at::Tensor& x, int64_t heads, int64_t head_dim, const int32_t* positions, const at::Tensor& table,
            bool inverse) {
-  TORCH_CHECK_VALUE(x.dim() == 2 && x.stride(1) == 1 && x.size(1) >= heads * head_dim && x.device().is_cpu(),
-                    "rope_: expected CPU rows of at least ", heads * head_dim, " columns, got ", x.sizes());
+  TORCH_CHECK_VALUE(x.dim() == 2 && x.stride(1) == 1 && x.size(1) >= heads * head_dim,
+                    "rope_: expected rows of at least ", heads * head_dim, " columns, got ", x.sizes());
+  if (gpu::active(x)) return gpu::rope_(x, heads, head_dim, positions, table, inverse);
   const int64_t half = head_dim / 2;
   const float* angles = table.const_data_ptr<float>();
   with_dtype(x.scalar_type(), "rope_", [&](auto zero) {

@@ -5,6 +5,7 @@
 #include <ATen/TensorOperators.h>
 
 #include "ops/dispatch.h"
+#include "ops/gpu.h"
 #include "ops/vector_math.h"
 
 namespace cream {
@@ -17,7 +18,7 @@ at::Tensor swiglu_reference(const at::Tensor& gate_up) {
 at::Tensor swiglu(const at::Tensor& gate_up) {
   TORCH_CHECK_VALUE(gate_up.dim() == 2 && gate_up.size(1) % 2 == 0 && gate_up.is_contiguous(),
                     "swiglu: gate_up must be a contiguous [R, 2F], got ", gate_up.sizes());
-  if (!gate_up.device().is_cpu()) return swiglu_reference(gate_up);
+  if (gpu::active(gate_up)) return gpu::swiglu(gate_up);
   const int64_t width = gate_up.size(1) / 2;
   at::Tensor out = at::empty({gate_up.size(0), width}, gate_up.options());
   with_dtype(gate_up.scalar_type(), "swiglu", [&](auto zero) {
@@ -42,10 +43,10 @@ at::Tensor swiglu(const at::Tensor& gate_up) {
 
 at::Tensor swiglu_backward_(at::Tensor& gate_up, const at::Tensor& dy) {
   const int64_t width = gate_up.size(1) / 2;
-  TORCH_CHECK_VALUE(gate_up.device().is_cpu() && gate_up.is_contiguous() && dy.is_contiguous() &&
-                        dy.size(0) == gate_up.size(0) && dy.size(1) == width,
-                    "swiglu_backward_: expected contiguous CPU [R, 2F] and [R, F], got ", gate_up.sizes(),
-                    " and ", dy.sizes());
+  TORCH_CHECK_VALUE(
+      gate_up.is_contiguous() && dy.is_contiguous() && dy.size(0) == gate_up.size(0) && dy.size(1) == width,
+      "swiglu_backward_: expected contiguous [R, 2F] and [R, F], got ", gate_up.sizes(), " and ", dy.sizes());
+  if (gpu::active(gate_up)) return gpu::swiglu_backward_(gate_up, dy);
   at::Tensor out = at::empty_like(dy);
   with_dtype(gate_up.scalar_type(), "swiglu_backward_", [&](auto zero) {
     using T = decltype(zero);

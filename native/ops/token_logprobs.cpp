@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "ops/dispatch.h"
+#include "ops/gpu.h"
 #include "ops/linear.h"
 #include "ops/token_logprobs_tiled.h"
 #include "ops/vector_math.h"
@@ -75,6 +76,11 @@ std::vector<size_t> row_targets(const std::vector<Target>& targets, int64_t begi
   return starts;
 }
 
+std::vector<int64_t> all_row_targets(const std::vector<Target>& targets, int64_t rows) {
+  const auto starts = row_targets(targets, 0, rows);
+  return {starts.begin(), starts.end()};
+}
+
 // Calls body(begin, end, logits [end - begin, V]) for each chunk of rows; one buffer serves all chunks.
 template <typename Body>
 void for_chunks(const at::Tensor& hidden, const at::Tensor& head, int64_t chunk_rows, const Body& body) {
@@ -93,6 +99,9 @@ void for_chunks(const at::Tensor& hidden, const at::Tensor& head, int64_t chunk_
 TokenLogprobs token_logprobs(const at::Tensor& hidden, const at::Tensor& head,
                              const std::vector<Target>& targets, int64_t chunk_rows) {
   check(hidden, head, targets, chunk_rows);
+  if (gpu::active(hidden)) {
+    return gpu::token_logprobs(hidden, head, targets, all_row_targets(targets, hidden.size(0)), chunk_rows);
+  }
   if (tiled_head_supports(hidden, head)) return token_logprobs_tiled(hidden, head, targets, chunk_rows);
 
   const int64_t vocab = head.size(0);
@@ -131,6 +140,10 @@ at::Tensor token_logprobs_backward(const at::Tensor& hidden, const at::Tensor& h
       !d_head.defined() || (d_head.sizes() == head.sizes() && d_head.scalar_type() == at::kFloat),
       "token_logprobs_backward: d_head must be float32 ", head.sizes(), ", got ", d_head.scalar_type(), " ",
       d_head.sizes());
+  if (gpu::active(hidden)) {
+    return gpu::token_logprobs_backward(hidden, head, targets, all_row_targets(targets, hidden.size(0)),
+                                        weights, lse, d_head, chunk_rows);
+  }
   if (tiled_head_supports(hidden, head)) {
     return token_logprobs_tiled_backward(hidden, head, targets, weights, lse, d_head, chunk_rows);
   }

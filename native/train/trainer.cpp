@@ -10,6 +10,7 @@
 #include "model/response_pack.h"
 #include "model/transformer.h"
 #include "ops/adamw.h"
+#include "ops/gpu.h"
 #include "ops/philox.h"
 #include "ops/token_logprobs.h"
 #include "train/batching.h"
@@ -240,6 +241,7 @@ void Trainer::State::apply(double learning_rate, StepMetrics& metrics) {
 StepMetrics Trainer::sft_step(const std::vector<SftExample>& batch, double learning_rate,
                               int64_t max_tokens_per_batch, const CancelFlag& cancelled) {
   const at::NoGradGuard no_grad;
+  const gpu::EmulationScope scope(state_->model->weights.emulated);
   state_->begin_pass();
   auto metrics = sft_pass(state_->pass(max_tokens_per_batch, cancelled), batch);
   state_->apply(learning_rate, metrics);
@@ -250,6 +252,7 @@ StepMetrics Trainer::preference_step(const std::vector<PairExample>& batch, cons
                                      double learning_rate, int64_t max_tokens_per_batch,
                                      const CancelFlag& cancelled) {
   const at::NoGradGuard no_grad;
+  const gpu::EmulationScope scope(state_->model->weights.emulated);
   state_->begin_pass();
   auto metrics = preference_pass(state_->pass(max_tokens_per_batch, cancelled), batch, options);
   state_->apply(learning_rate, metrics);
@@ -259,6 +262,7 @@ StepMetrics Trainer::preference_step(const std::vector<PairExample>& batch, cons
 std::vector<NamedTensor> Trainer::sft_gradients(const std::vector<SftExample>& batch,
                                                 int64_t max_tokens_per_batch) {
   const at::NoGradGuard no_grad;
+  const gpu::EmulationScope scope(state_->model->weights.emulated);
   state_->begin_pass();
   sft_pass(state_->pass(max_tokens_per_batch, nullptr), batch);
   return cloned(state_->named_gradients());
@@ -268,6 +272,7 @@ std::vector<NamedTensor> Trainer::preference_gradients(const std::vector<PairExa
                                                        const PreferenceOptions& options,
                                                        int64_t max_tokens_per_batch) {
   const at::NoGradGuard no_grad;
+  const gpu::EmulationScope scope(state_->model->weights.emulated);
   state_->begin_pass();
   preference_pass(state_->pass(max_tokens_per_batch, nullptr), batch, options);
   return cloned(state_->named_gradients());

@@ -1,0 +1,27 @@
+// RoPE, SwiGLU and the embedding's gradient.
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/types.h"
+
+namespace cream::gpu {
+
+// Rotates `heads` heads of head_dim columns in place, as cream::rope_.
+//   x [rows, stride]; positions [rows]; table [positions, head_dim] float32: cosines, then sines
+void rope(void* x, Dtype dtype, int64_t rows, int64_t stride, int64_t heads, int64_t head_dim,
+          const int32_t* positions, const float* table, bool inverse, Stream stream);
+
+// y [rows, width] = silu(gate) * up, for gate_up [rows, 2 width].
+void swiglu(void* y, const void* gate_up, Dtype dtype, int64_t rows, int64_t width, Stream stream);
+
+// As swiglu, and gate_up becomes its gradient for dy [rows, width].
+void swiglu_backward(void* y, void* gate_up, const void* dy, Dtype dtype, int64_t rows, int64_t width,
+                     Stream stream);
+
+// d_embed [vocab, width] float32: row ids[u] += the rows order[starts[u]] ... order[starts[u + 1] - 1] of d
+// [rows, width], in that order. The ids are distinct.
+void embedding_gradient(float* d_embed, const void* d, Dtype dtype, int64_t width, int64_t num_ids,
+                        const int64_t* ids, const int64_t* starts, const int64_t* order, Stream stream);
+
+}  // namespace cream::gpu

@@ -1,0 +1,20 @@
+// The head's softmax over chunks of logits.
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/types.h"
+
+namespace cream::gpu {
+
+// lse [rows] = log-sum-exp of each row of logits [rows, vocab], in one pass; and for the targets
+// starts[r] ... starts[r + 1] - 1 of row r: logprobs[i] = logits[r, tokens[i]] - lse[r]. starts, tokens and
+// logprobs count from the first target of the whole batch.
+void lse_and_gather(float* lse, float* logprobs, const void* logits, Dtype dtype, int64_t rows, int64_t vocab,
+                    const int64_t* starts, const int32_t* tokens, Stream stream);
+
+// logits becomes the gradient of sum_i weights[i] logprobs[i], in place.
+void dlogits(void* logits, Dtype dtype, int64_t rows, int64_t vocab, const float* lse, const int64_t* starts,
+             const int32_t* tokens, const float* weights, Stream stream);
+
+}  // namespace cream::gpu

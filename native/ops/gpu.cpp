@@ -1,0 +1,277 @@
+#include "ops/gpu.h"
+
+#include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
+#include <c10/util/Exception.h>
+#ifdef CREAM_CUDA
+#include <c10/cuda/CUDAStream.h>
+#endif
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+
+#include "cuda/kernels/adamw.h"
+#include "cuda/kernels/elementwise.h"
+#include "cuda/kernels/head.h"
+#include "cuda/kernels/rms_norm.h"
+#include "ops/linear.h"
+
+namespace cream::gpu {
+
+namespace {
+
+thread_local bool emulating = false;
+
+Stream stream_of([[maybe_unused]] const at::Tensor& x) {
+#ifdef CREAM_CUDA
+  return c10::cuda::getCurrentCUDAStream(x.device().index()).stream();
+#else
+  return nullptr;
+#endif
+}
+
+Dtype dtype_of(const at::Tensor& x) {
+  TORCH_CHECK_VALUE(x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16,
+                    "expected float32 or bfloat16 on the GPU, got ", x.scalar_type());
+  return x.scalar_type() == at::kFloat ? Dtype::kFloat32 : Dtype::kBFloat16;
+}
+
+// Host values on x's device; where that is the host, a view of them that lives as long as they do.
+template <typename T>
+at::Tensor beside(const at::Tensor& x, const T* values, size_t size) {
+  return at::from_blob(const_cast<T*>(values), {static_cast<int64_t>(size)},
+                       c10::CppTypeToScalarType<T>::value)
+      .to(x.device());
+}
+
+template <typename T>
+std::vector<T> on_host(const at::Tensor& x) {
+  const at::Tensor values = x.to(at::kCPU).contiguous();
+  const T* data = values.const_data_ptr<T>();
+  return {data, data + values.numel()};
+}
+
+NormShape norm_shape(const at::Tensor& x, int64_t heads, const at::Tensor& w, double eps) {
+  return {dtype_of(x), x.size(0), heads, w.numel(), eps};
+}
+
+std::vector<int32_t> tokens_of(const std::vector<Target>& targets) {
+  std::vector<int32_t> tokens;
+  tokens.reserve(targets.size());
+  for (const Target& target : targets) tokens.push_back(static_cast<int32_t>(target.token));
+  return tokens;
+}
+
+// Calls body(begin, logits [rows, V]) for each chunk of rows; one buffer serves all chunks.
+template <typename Body>
+void for_chunks(const at::Tensor& hidden, const at::Tensor& head, int64_t chunk_rows, const Body& body) {
+  const int64_t rows = hidden.size(0);
+  const auto buffer = at::empty({std::min(chunk_rows, rows), head.size(0)}, head.options());
+  for (int64_t begin = 0; begin < rows; begin += chunk_rows) {
+    const int64_t size = std::min(chunk_rows, rows - begin);
+    at::Tensor logits = buffer.narrow(0, 0, size);
+    cream::linear_out(logits, hidden.narrow(0, begin, size), head);
+    body(begin, logits);
+  }
+}
+
+AdamWFactors factors_of(const AdamWUpdate& update) {
+  const auto step = static_cast<double>(update.step);
+  return {
+      .beta1 = static_cast<float>(update.beta1),
+      .beta2 = static_cast<float>(update.beta2),
+      .one_minus_beta1 = static_cast<float>(1 - update.beta1),
+      .one_minus_beta2 = static_cast<float>(1 - update.beta2),
+      .step_size = static_cast<float>(update.learning_rate / (1 - std::pow(update.beta1, step))),
+      .root_correction = static_cast<float>(1 / std::sqrt(1 - std::pow(update.beta2, step))),
+      .epsilon = static_cast<float>(update.epsilon),
+      .gradient_scale = static_cast<float>(update.gradient_scale),
+      .decayed = static_cast<float>(1 - update.learning_rate * update.weight_decay),
+      .decay_size = update.decay_size,
+  };
+}
+
+int64_t num_adamw_blocks(int64_t size) { return (size + kAdamWBlock - 1) / kAdamWBlock; }
+
+}  // namespace
+
+EmulationScope::EmulationScope(bool on) : before_(emulating) { emulating = emulating || on; }
+EmulationScope::~EmulationScope() { emulating = before_; }
+
+void check_emulation() {
+#ifdef CREAM_CUDA
+  TORCH_CHECK_VALUE(false, "device 'emulated' is in builds without CUDA only; this build has the GPU itself");
+#endif
+}
+
+bool active(const at::Tensor& x) { return emulating || x.is_cuda(); }
+
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& w, double eps) {
+  at::Tensor y = at::empty({x.size(0), x.size(1)}, x.options());
+  rms_norm(y.data_ptr(), y.stride(0), x.const_data_ptr(), x.stride(0), nullptr, nullptr, w.const_data_ptr(),
+           norm_shape(x, 1, w, eps), stream_of(x));
+  return y;
+}
+
+at::Tensor add_rms_norm(at::Tensor& sum, const at::Tensor& residual, const at::Tensor& x, const at::Tensor& w,
+                        double eps) {
+  at::Tensor y = at::empty_like(x);
+  rms_norm(y.data_ptr(), y.stride(0), x.const_data_ptr(), x.stride(0), residual.const_data_ptr(),
+           sum.data_ptr(), w.const_data_ptr(), norm_shape(x, 1, w, eps), stream_of(x));
+  return y;
+}
+
+void rms_norm_heads_(at::Tensor& x, int64_t heads, const at::Tensor& w, double eps) {
+  rms_norm(x.data_ptr(), x.stride(0), x.const_data_ptr(), x.stride(0), nullptr, nullptr, w.const_data_ptr(),
+           norm_shape(x, heads, w, eps), stream_of(x));
+}
+
+at::Tensor rms_norm_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& w, double eps,
+                             at::Tensor dw, const at::Tensor& add_to) {
+  at::Tensor dx = at::empty_like(dy);
+  const NormShape shape = norm_shape(x, 1, w, eps);
+  const at::Tensor scratch = at::empty({rms_norm_scratch(shape)}, dw.options());
+  rms_norm_backward(dx.data_ptr(), dx.stride(0), dy.const_data_ptr(), dy.stride(0), x.const_data_ptr(),
+                    x.stride(0), w.const_data_ptr(), add_to.defined() ? add_to.const_data_ptr() : nullptr,
+                    dw.data_ptr<float>(), scratch.data_ptr<float>(), shape, stream_of(x));
+  return dx;
+}
+
+void rms_norm_heads_backward_(at::Tensor& dy, const at::Tensor& x, int64_t heads, const at::Tensor& w,
+                              double eps, at::Tensor dw) {
+  const NormShape shape = norm_shape(x, heads, w, eps);
+  const at::Tensor scratch = at::empty({rms_norm_scratch(shape)}, dw.options());
+  rms_norm_backward(dy.data_ptr(), dy.stride(0), dy.const_data_ptr(), dy.stride(0), x.const_data_ptr(),
+                    x.stride(0), w.const_data_ptr(), nullptr, dw.data_ptr<float>(), scratch.data_ptr<float>(),
+                    shape, stream_of(x));
+}
+
+void rope_(at::Tensor& x, int64_t heads, int64_t head_dim, const int32_t* positions, const at::Tensor& table,
+           bool inverse) {
+  const at::Tensor where = beside(x, positions, static_cast<size_t>(x.size(0)));
+  rope(x.data_ptr(), dtype_of(x), x.size(0), x.stride(0), heads, head_dim, where.const_data_ptr<int32_t>(),
+       table.const_data_ptr<float>(), inverse, stream_of(x));
+}
+
+at::Tensor swiglu(const at::Tensor& gate_up) {
+  const int64_t width = gate_up.size(1) / 2;
+  at::Tensor y = at::empty({gate_up.size(0), width}, gate_up.options());
+  swiglu(y.data_ptr(), gate_up.const_data_ptr(), dtype_of(gate_up), gate_up.size(0), width,
+         stream_of(gate_up));
+  return y;
+}
+
+at::Tensor swiglu_backward_(at::Tensor& gate_up, const at::Tensor& dy) {
+  at::Tensor y = at::empty_like(dy);
+  swiglu_backward(y.data_ptr(), gate_up.data_ptr(), dy.const_data_ptr(), dtype_of(dy), dy.size(0), dy.size(1),
+                  stream_of(dy));
+  return y;
+}
+
+void add_embedding_gradient(at::Tensor& d_embed, const std::vector<int64_t>& ids, const at::Tensor& d_RC) {
+  std::vector<int64_t> order(ids.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
+    return ids[static_cast<size_t>(a)] < ids[static_cast<size_t>(b)];
+  });
+  std::vector<int64_t> distinct, starts;
+  for (size_t i = 0; i < order.size(); ++i) {
+    const int64_t id = ids[static_cast<size_t>(order[i])];
+    if (!distinct.empty() && distinct.back() == id) continue;
+    distinct.push_back(id);
+    starts.push_back(static_cast<int64_t>(i));
+  }
+  starts.push_back(static_cast<int64_t>(order.size()));
+  const at::Tensor device_ids = beside(d_RC, distinct.data(), distinct.size());
+  const at::Tensor device_starts = beside(d_RC, starts.data(), starts.size());
+  const at::Tensor device_order = beside(d_RC, order.data(), order.size());
+  embedding_gradient(d_embed.data_ptr<float>(), d_RC.const_data_ptr(), dtype_of(d_RC), d_RC.size(1),
+                     static_cast<int64_t>(distinct.size()), device_ids.const_data_ptr<int64_t>(),
+                     device_starts.const_data_ptr<int64_t>(), device_order.const_data_ptr<int64_t>(),
+                     stream_of(d_RC));
+}
+
+void linear_backward_weight(const at::Tensor& dy, const at::Tensor& x, at::Tensor dw, at::Tensor dbias) {
+  if (dy.scalar_type() == at::kFloat) {
+    at::addmm_out(dw, dw, dy.t(), x);
+  } else {
+    dw.add_(at::mm(dy.t(), x));
+  }
+  if (dbias.defined()) dbias.add_(dy.sum(0, false, at::kFloat));
+}
+
+TokenLogprobs token_logprobs(const at::Tensor& hidden, const at::Tensor& head,
+                             const std::vector<Target>& targets, const std::vector<int64_t>& starts,
+                             int64_t chunk_rows) {
+  const auto tokens = tokens_of(targets);
+  const at::Tensor device_starts = beside(hidden, starts.data(), starts.size());
+  const at::Tensor device_tokens = beside(hidden, tokens.data(), tokens.size());
+  const auto floats = hidden.options().dtype(at::kFloat);
+  at::Tensor lse = at::empty({hidden.size(0)}, floats);
+  at::Tensor logprobs = at::empty({static_cast<int64_t>(targets.size())}, floats);
+  for_chunks(hidden, head, chunk_rows, [&](int64_t begin, const at::Tensor& logits) {
+    lse_and_gather(lse.data_ptr<float>() + begin, logprobs.data_ptr<float>(), logits.const_data_ptr(),
+                   dtype_of(logits), logits.size(0), logits.size(1),
+                   device_starts.const_data_ptr<int64_t>() + begin, device_tokens.const_data_ptr<int32_t>(),
+                   stream_of(hidden));
+  });
+  return {on_host<float>(logprobs), on_host<float>(lse)};
+}
+
+at::Tensor token_logprobs_backward(const at::Tensor& hidden, const at::Tensor& head,
+                                   const std::vector<Target>& targets, const std::vector<int64_t>& starts,
+                                   const std::vector<float>& weights, const std::vector<float>& lse,
+                                   at::Tensor d_head, int64_t chunk_rows) {
+  const auto tokens = tokens_of(targets);
+  const at::Tensor device_starts = beside(hidden, starts.data(), starts.size());
+  const at::Tensor device_tokens = beside(hidden, tokens.data(), tokens.size());
+  const at::Tensor device_weights = beside(hidden, weights.data(), weights.size());
+  const at::Tensor device_lse = beside(hidden, lse.data(), lse.size());
+  at::Tensor d_hidden = at::empty_like(hidden);
+  for_chunks(hidden, head, chunk_rows, [&](int64_t begin, const at::Tensor& logits) {
+    dlogits(logits.data_ptr(), dtype_of(logits), logits.size(0), logits.size(1),
+            device_lse.const_data_ptr<float>() + begin, device_starts.const_data_ptr<int64_t>() + begin,
+            device_tokens.const_data_ptr<int32_t>(), device_weights.const_data_ptr<float>(),
+            stream_of(hidden));
+    d_hidden.narrow(0, begin, logits.size(0)).copy_(linear_backward_input(logits, head));
+    if (d_head.defined()) linear_backward_weight(logits, hidden.narrow(0, begin, logits.size(0)), d_head, {});
+  });
+  return d_hidden;
+}
+
+double squared_norm(const at::Tensor& gradient) {
+  const at::Tensor sums =
+      at::empty({num_adamw_blocks(gradient.numel())}, gradient.options().dtype(at::kDouble));
+  squared_norms(sums.data_ptr<double>(), gradient.const_data_ptr<float>(), gradient.numel(),
+                stream_of(gradient));
+  const auto values = on_host<double>(sums);
+  return std::accumulate(values.begin(), values.end(), 0.0);
+}
+
+int64_t adamw_(const at::Tensor& weights, const at::Tensor& master, const at::Tensor& gradient,
+               const at::Tensor& m, const at::Tensor& v, const AdamWUpdate& update) {
+  const at::Tensor moved = at::empty({num_adamw_blocks(weights.numel())}, weights.options().dtype(at::kLong));
+  adamw(weights.data_ptr(), dtype_of(weights), master.data_ptr<float>(), gradient.data_ptr<float>(),
+        m.data_ptr<float>(), v.data_ptr<float>(), moved.data_ptr<int64_t>(), weights.numel(),
+        factors_of(update), stream_of(weights));
+  const auto values = on_host<int64_t>(moved);
+  return std::accumulate(values.begin(), values.end(), int64_t{0});
+}
+
+int64_t adamw_split_(const at::Tensor& weights, const at::Tensor& low, const at::Tensor& gradient,
+                     const at::Tensor& m, const at::Tensor& v, const AdamWUpdate& update) {
+  TORCH_CHECK_VALUE(weights.scalar_type() == at::kBFloat16 && low.scalar_type() == at::kShort &&
+                        low.numel() == weights.numel(),
+                    "adamw: a split master is bfloat16 and int16 of one size, got ", weights.scalar_type(),
+                    " and ", low.scalar_type());
+  const at::Tensor moved = at::empty({num_adamw_blocks(weights.numel())}, weights.options().dtype(at::kLong));
+  adamw_split(weights.data_ptr(), static_cast<uint16_t*>(low.data_ptr()), gradient.data_ptr<float>(),
+              m.data_ptr<float>(), v.data_ptr<float>(), moved.data_ptr<int64_t>(), weights.numel(),
+              factors_of(update), stream_of(weights));
+  const auto values = on_host<int64_t>(moved);
+  return std::accumulate(values.begin(), values.end(), int64_t{0});
+}
+
+}  // namespace cream::gpu

@@ -1,0 +1,70 @@
+// The GPU's side of native/ops: each function is what the op of the same name does where `active` is true.
+// The kernels are in native/cuda; without CUDA they run on CPU tensors through the emulation of cuda/emulate.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "ops/adamw.h"
+#include "ops/token_logprobs.h"
+
+namespace cream::gpu {
+
+// While one lives, ops of this thread take the GPU's path with CPU tensors.
+class EmulationScope {
+ public:
+  explicit EmulationScope(bool on);
+  ~EmulationScope();
+  EmulationScope(const EmulationScope&) = delete;
+  EmulationScope& operator=(const EmulationScope&) = delete;
+
+ private:
+  bool before_;
+};
+
+// Throws where this build cannot emulate: one with CUDA has the kernels for the GPU only.
+void check_emulation();
+
+bool active(const at::Tensor& x);
+
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& w, double eps);
+at::Tensor add_rms_norm(at::Tensor& sum, const at::Tensor& residual, const at::Tensor& x, const at::Tensor& w,
+                        double eps);
+void rms_norm_heads_(at::Tensor& x, int64_t heads, const at::Tensor& w, double eps);
+at::Tensor rms_norm_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& w, double eps,
+                             at::Tensor dw, const at::Tensor& add_to);
+void rms_norm_heads_backward_(at::Tensor& dy, const at::Tensor& x, int64_t heads, const at::Tensor& w,
+                              double eps, at::Tensor dw);
+
+// positions: host memory, one per row of x
+void rope_(at::Tensor& x, int64_t heads, int64_t head_dim, const int32_t* positions, const at::Tensor& table,
+           bool inverse);
+
+at::Tensor swiglu(const at::Tensor& gate_up);
+at::Tensor swiglu_backward_(at::Tensor& gate_up, const at::Tensor& dy);
+
+// d_embed[ids[r]] += row r of d, in the order of the rows.
+void add_embedding_gradient(at::Tensor& d_embed, const std::vector<int64_t>& ids, const at::Tensor& d_RC);
+
+void linear_backward_weight(const at::Tensor& dy, const at::Tensor& x, at::Tensor dw, at::Tensor dbias);
+
+// starts: first target of each row of the batch, and one past the last target.
+TokenLogprobs token_logprobs(const at::Tensor& hidden, const at::Tensor& head,
+                             const std::vector<Target>& targets, const std::vector<int64_t>& starts,
+                             int64_t chunk_rows);
+at::Tensor token_logprobs_backward(const at::Tensor& hidden, const at::Tensor& head,
+                                   const std::vector<Target>& targets, const std::vector<int64_t>& starts,
+                                   const std::vector<float>& weights, const std::vector<float>& lse,
+                                   at::Tensor d_head, int64_t chunk_rows);
+
+double squared_norm(const at::Tensor& gradient);
+int64_t adamw_(const at::Tensor& weights, const at::Tensor& master, const at::Tensor& gradient,
+               const at::Tensor& m, const at::Tensor& v, const AdamWUpdate& update);
+
+// adamw_ with the master in bfloat16 weights and its low 16 bits (`low`, int16 [n]).
+int64_t adamw_split_(const at::Tensor& weights, const at::Tensor& low, const at::Tensor& gradient,
+                     const at::Tensor& m, const at::Tensor& v, const AdamWUpdate& update);
+
+}  // namespace cream::gpu
