@@ -177,6 +177,34 @@ export const configSchema = z.strictObject({
       .default('linear')
       .describe('From tau to C: (tau+1)/2, (3-tau)/(4-2 tau), or max(1/2, (tau+1)/2).'),
     minConsistency: fraction.default(0).describe('Groups whose C is lower make no pair; 0 = keep all.'),
+    history: z
+      .enum(['previous', 'report', 'all'])
+      .default('previous')
+      .describe(
+        'Policies whose ranking is compared: the previous one; all: tau is the mean over M(t-1), ..., M1; report: these taus are reported, the weight comes from the previous one. One scoring pass more for each.',
+      ),
+  }),
+
+  pairing: section('Which two responses of a group become its pair.', {
+    ties: z
+      .enum(['first', 'drop', 'margin'])
+      .default('first')
+      .describe(
+        'Different responses share the best or worst reward: take the first sampled, make no pair (drop); margin: no pair unless the rewards differ by more than pairing.margin.',
+      ),
+    margin: notNegative.optional().describe('Least gap of rewards with ties: margin.'),
+    lengthBand: notNegative
+      .lt(0.5, { error: 'must be at least 0 and below 0.5, where the two bands meet' })
+      .default(0)
+      .describe(
+        "rho of Meta-Rewarding's length control: chosen is the shortest response in the top rho of the reward's range, rejected the longest in the bottom rho; 0 = off.",
+      ),
+    rejectedFrom: z
+      .enum(['policy', 'base'])
+      .default('policy')
+      .describe(
+        "base: M0 samples too, and its worst response is rejected where it is worse than all of the policy's (Temporal Self-Rewarding).",
+      ),
   }),
 
   train: section('Preference training M_t -> M_(t+1).', {
@@ -188,6 +216,17 @@ export const configSchema = z.strictObject({
     sftCoefficient: notNegative
       .default(0)
       .describe('Adds so much of the negative log-likelihood per token of the chosen response.'),
+    lengthTerm: notNegative
+      .default(0)
+      .describe('alpha of R-DPO: u + alpha (|chosen| - |rejected|) in place of u; 0 = off.'),
+    agreementCoefficient: notNegative
+      .default(0)
+      .describe(
+        "Adds so much of the symmetric KL divergence between the judge's and the implicit reward's preference probability of a pair; pairs need judgeMargin.",
+      ),
+    agreementEntropy: notNegative
+      .default(0)
+      .describe("Adds so much of the entropy of the implicit reward's preference probability."),
   }),
 
   evaluation: section('Measurement of M0, M1, ... on data.evaluation.', {
@@ -215,7 +254,7 @@ const DEFAULTS = configSchema.parse({ model: 'model' });
 export function configConflicts(config: CreamConfig): ConfigIssue[] {
   const issues: ConfigIssue[] = [];
   const report = (where: string, message: string) => issues.push({ path: where.split('.'), message });
-  const { consistency, data, sampling, sft, train, evaluation } = config;
+  const { consistency, data, pairing, sampling, sft, train, evaluation } = config;
 
   if (config.iterations > 0 && data.prompts === undefined) {
     report('data.prompts', 'is missing: the preference iterations need prompts (or set iterations: 0)');
@@ -231,6 +270,27 @@ export function configConflicts(config: CreamConfig): ConfigIssue[] {
   }
   if (consistency.metric === 'topOrder' && consistency.rule !== 'linear') {
     report('consistency.rule', 'has no effect with metric: topOrder, whose C is 0 or 1; remove it');
+  }
+  if (consistency.history !== 'previous' && config.score.previousReward === 'anchor') {
+    report(
+      'consistency.history',
+      `must be previous with score.previousReward: anchor, which compares with M0 alone`,
+    );
+  }
+  if (pairing.ties === 'margin' && pairing.margin === undefined) {
+    report('pairing.margin', 'is missing: ties: margin needs it');
+  }
+  if (pairing.ties !== 'margin' && pairing.margin !== undefined) {
+    report('pairing.margin', `has no effect with ties: ${pairing.ties}; set ties: margin or remove it`);
+  }
+  if (pairing.lengthBand > 0 && pairing.rejectedFrom === 'base') {
+    report('pairing.lengthBand', 'cannot go with rejectedFrom: base, both choose the rejected response');
+  }
+  if (pairing.lengthBand > 0 && pairing.ties === 'drop') {
+    report('pairing.ties', 'must not be drop with lengthBand, which decides ties by length; remove one');
+  }
+  if (train.lengthTerm > 0 && train.loss !== 'sigmoid' && train.loss !== 'sigmoid-norm') {
+    report('train.lengthTerm', `has no effect with loss: ${train.loss}; use sigmoid or sigmoid-norm`);
   }
   for (const [name, options] of [
     ['sft', sft],

@@ -1,13 +1,14 @@
 import { CreamError } from './errors.js';
+import type { Model } from './native/model.js';
 import type { Run, StageInfo } from './run/run.js';
 import { readRecords, recordsToText } from './run/records.js';
 import { writeFileDurably } from './run/storage.js';
-import { rankingAccuracy, summarizeConsistency, tally } from './run/summary.js';
+import { rankingAccuracy, summarizeConsistency, summarizeHistory, tally } from './run/summary.js';
 import type { World } from './run/world.js';
 import { pair } from './stages/pair.js';
 import { consistencyOf, rank } from './stages/rank.js';
 import { sample } from './stages/sample.js';
-import { type GroupLogprobs, judgesOf, score, withRewards } from './stages/score.js';
+import { earlierJudges, type GroupLogprobs, judgesOf, score, withRewards } from './stages/score.js';
 import { sft } from './stages/sft.js';
 import { train } from './stages/train.js';
 import type { Group, PreferencePair, RankedGroup, ScoredGroup } from './types.js';
@@ -23,6 +24,10 @@ export async function cream(world: World): Promise<void> {
   for (let t = 1; t <= world.run.config.iterations; t++) {
     await sampleResponses(world, t); // N responses to each prompt of slice t, from M_t
     await scoreResponses(world, t); // their log-probs under M_t, M_{t-1} and M_0, and the two rewards
+    if (world.run.config.pairing.rejectedFrom === 'base') {
+      await sampleResponses(world, t, 'base'); // N responses to the same prompts from M_0,
+      await scoreResponses(world, t, 'base'); // and their rewards by M_t
+    }
     await rankResponses(world, t); // agreement C of the two rankings
     await makePairs(world, t); // best and worst by M_t, weighted by C
     await trainPolicy(world, t); // M_{t+1}
@@ -58,35 +63,49 @@ async function fineTune({ run, models, sftExamples, onStep }: World): Promise<vo
   });
 }
 
-async function sampleResponses({ run, models, tokenizer, prompts }: World, t: number): Promise<void> {
+/** Whose responses: the policy's, or M_0's, whose files and random stream have a name of their own. */
+type Author = 'policy' | 'base';
+
+const samplesOf = (t: number, author: Author) =>
+  `iteration-${t}/${author === 'base' ? 'base-' : ''}samples.jsonl`;
+const scoresOf = (t: number, author: Author) =>
+  `iteration-${t}/${author === 'base' ? 'base-' : ''}scores.jsonl`;
+
+async function sampleResponses(
+  { run, models, tokenizer, prompts }: World,
+  t: number,
+  author: Author = 'policy',
+): Promise<void> {
   const { sampling, seed } = run.config;
   const slice = await prompts(t);
   const info: StageInfo = {
     stage: 'sample',
     iteration: t,
-    model: `M${t}`,
+    model: author === 'base' ? 'M0' : `M${t}`,
     total: slice.length,
     unit: 'prompts',
   };
-  await run.stage(info, [`iteration-${t}/samples.jsonl`], async () => {
-    const policy = await models.policy(t);
+  await run.stage(info, [samplesOf(t, author)], async () => {
     const rate = run.rate(info, slice.length, 'prompts');
-    const groups = await run.chunks(
-      info,
-      slice,
-      (chunk) =>
-        sample(chunk, sampling, {
-          policy,
-          decode: (ids) => tokenizer.decode(ids, { skipSpecialTokens: true }),
-          stopIds: tokenizer.eosIds,
-          seed,
-          stream: `iteration-${t}`,
-          signal: run.signal,
-          onResponse: () => rate.advance(1 / sampling.n),
-        }),
-      { chunkSize: sampling.chunkSize, onChunk: rate.reached },
-    );
-    await write(run, `iteration-${t}/samples.jsonl`, groups);
+    const sampleFrom = (policy: Model) =>
+      run.chunks(
+        info,
+        slice,
+        (chunk) =>
+          sample(chunk, sampling, {
+            policy,
+            decode: (ids) => tokenizer.decode(ids, { skipSpecialTokens: true }),
+            stopIds: tokenizer.eosIds,
+            seed,
+            stream: author === 'base' ? `iteration-${t}/base` : `iteration-${t}`,
+            signal: run.signal,
+            onResponse: () => rate.advance(1 / sampling.n),
+          }),
+        { chunkSize: sampling.chunkSize, onChunk: rate.reached },
+      );
+    const groups =
+      author === 'base' ? await models.borrow(0, sampleFrom) : await sampleFrom(await models.policy(t));
+    await write(run, samplesOf(t, author), groups);
     const responses = groups.flatMap((group) => group.responses);
     const tokens = responses.reduce((sum, { ids }) => sum + ids.length, 0);
     const result = {
@@ -100,18 +119,27 @@ async function sampleResponses({ run, models, tokenizer, prompts }: World, t: nu
   });
 }
 
-async function scoreResponses({ run, models, fineTuned }: World, t: number): Promise<void> {
+async function scoreResponses(
+  { run, models, fineTuned }: World,
+  t: number,
+  author: Author = 'policy',
+): Promise<void> {
   const { score: options, sampling, beta } = run.config;
-  const judges = judgesOf(t, { previousReward: options.previousReward, fineTuned });
+  const judging = { previousReward: options.previousReward, fineTuned };
+  const judges = judgesOf(t, judging);
+  const isBase = author === 'base'; // rejected responses need the policy's reward alone
+  const earlier = isBase || run.config.consistency.history === 'previous' ? [] : earlierJudges(t, judging);
   // M_{t-1} is M_0 itself at t = 1, and is not asked when M_0 stands in for it: two passes, else three.
-  const passes = {
+  const passes: Record<string, number> = {
     policy: t,
-    ...(judges.previous === 'anchor' || t === 1 ? {} : { previous: t - 1 }),
+    ...(judges.previous === 'anchor' || t === 1 || isBase ? {} : { previous: t - 1 }),
     base: 0,
+    ...Object.fromEntries(earlier.map(({ model }) => [`M${model}`, model])),
   };
-  const info: StageInfo = { stage: 'score', iteration: t, model: `M${t}`, unit: 'prompts' };
-  await run.stage(info, [`iteration-${t}/scores.jsonl`], async () => {
-    const groups = await readRecords<Group>(run.dir.path(`iteration-${t}/samples.jsonl`));
+  const model = isBase ? 'M0' : `M${t}`;
+  const info: StageInfo = { stage: 'score', iteration: t, model, unit: 'prompts' };
+  await run.stage(info, [scoresOf(t, author)], async () => {
+    const groups = await readRecords<Group>(run.dir.path(samplesOf(t, author)));
     const logprobs = new Map<string, GroupLogprobs[]>();
     const total = groups.length * Object.keys(passes).length;
     const rate = run.rate(info, total, 'prompts');
@@ -135,10 +163,20 @@ async function scoreResponses({ run, models, fineTuned }: World, t: number): Pro
     const { lengthNormalize } = options;
     const scored = withRewards(
       groups,
-      { policy: logprobs.get('policy')!, base: logprobs.get('base')!, previous: logprobs.get('previous') },
+      {
+        policy: logprobs.get('policy')!,
+        base: logprobs.get('base')!,
+        previous: logprobs.get('previous'),
+        ...(earlier.length > 0 && {
+          history: earlier.map((judge) => ({ ...judge, logprobs: logprobs.get(`M${judge.model}`)! })),
+        }),
+      },
       { beta, lengthNormalize, judges },
     );
-    await write(run, `iteration-${t}/scores.jsonl`, scored);
+    const records = isBase
+      ? scored.map(({ previousRewards: _, previousLogprobs: __, ...group }) => group)
+      : scored;
+    await write(run, scoresOf(t, author), records);
     return { result: { passes: Object.keys(passes).length } };
   });
 }
@@ -147,7 +185,7 @@ async function rankResponses({ run, correctness }: World, t: number): Promise<vo
   const { consistency: options, seed } = run.config;
   const info: StageInfo = { stage: 'rank', iteration: t };
   await run.stage(info, [`iteration-${t}/ranks.jsonl`], async () => {
-    const ranked = rank(await readRecords<ScoredGroup>(run.dir.path(`iteration-${t}/scores.jsonl`)), options);
+    const ranked = rank(await readRecords<ScoredGroup>(run.dir.path(scoresOf(t, 'policy'))), options);
     await write(run, `iteration-${t}/ranks.jsonl`, ranked);
     const consistency = summarizeConsistency(ranked, {
       metric: options.metric,
@@ -163,9 +201,13 @@ async function rankResponses({ run, correctness }: World, t: number): Promise<vo
       sampleAccuracy: flags.length === 0 ? null : flags.filter(Boolean).length / flags.length,
     };
     const { mean, tau } = consistency;
+    const history = options.history === 'previous' ? undefined : summarizeHistory(ranked);
     return {
-      result,
+      result: { ...result, ...(history && { history }) },
       metrics: {
+        ...Object.fromEntries(
+          (history ?? []).flatMap(({ model, tau }) => (tau === null ? [] : [[`cream/tau_${model}`, tau]])),
+        ),
         ...(mean === null ? {} : { 'cream/consistency': mean }),
         ...(tau === null ? {} : { 'cream/tau': tau }),
       },
@@ -178,7 +220,12 @@ async function makePairs({ run }: World, t: number): Promise<void> {
   const info: StageInfo = { stage: 'pair', iteration: t };
   await run.stage(info, [`iteration-${t}/pairs.jsonl`, `iteration-${t}/dropped.jsonl`], async () => {
     const ranked = await readRecords<RankedGroup>(run.dir.path(`iteration-${t}/ranks.jsonl`));
-    const { pairs, dropped } = pair(ranked, run.config.consistency);
+    const { consistency, pairing } = run.config;
+    const base =
+      pairing.rejectedFrom === 'base'
+        ? await readRecords<ScoredGroup>(run.dir.path(scoresOf(t, 'base')))
+        : undefined;
+    const { pairs, dropped, choices } = pair(ranked, { ...consistency, ...pairing }, base);
     const droppedGroups = tally(dropped.map(({ reason }) => reason));
     if (pairs.length === 0) {
       const reasons = Object.entries(droppedGroups).map(([reason, count]) => `${count} ${reason}`);
@@ -201,7 +248,7 @@ async function makePairs({ run }: World, t: number): Promise<void> {
     }
     const meanWeight = weights.reduce((sum, value) => sum + value, 0) / weights.length;
     return {
-      result: { pairs: pairs.length, droppedGroups, meanWeight, flipped },
+      result: { pairs: pairs.length, droppedGroups, meanWeight, flipped, choices },
       metrics: { pairs: pairs.length, dropped: dropped.length },
     };
   });

@@ -46,6 +46,17 @@ export interface ScoredGroup extends Group {
   rewards?: number[];
   /** The reward by which the previous policy ranks. */
   previousRewards?: number[];
+  /** The same responses as earlier policies rank them, latest first; with consistency.history all or report. */
+  history?: EarlierRewards[];
+  /** Mean score that the judge gave each response; the agreement filter and its loss need it. */
+  judgeRewards?: number[];
+}
+
+/** How an earlier policy M_model ranks a group's responses. */
+export interface EarlierRewards {
+  model: number;
+  logprobs: number[];
+  rewards: number[];
 }
 
 /** Why a group has no consistency. */
@@ -59,6 +70,8 @@ export interface RankedGroup extends ScoredGroup {
   /** C in [0, 1]; null when undefined. */
   consistency: number | null;
   undefinedBecause?: UndefinedConsistency;
+  /** Rank correlation with each earlier policy of `history`; null where it does not exist. */
+  historyTau?: { model: number; tau: number | null }[];
 }
 
 /** A preference pair. `consistency` is the group's own C, `weight` the C that the loss uses. */
@@ -79,6 +92,12 @@ export interface PreferencePair {
   /** Sequence log-probs under the reference of the training loss, theta_t itself: the score stage's numbers. */
   referenceChosenLogprob: number;
   referenceRejectedLogprob: number;
+  /** Who wrote the rejected response; absent where it is the policy. */
+  rejectedFrom?: 'base';
+  /** Of the agreement term, where a judge scored: log-probs under M_0, and by how much the judge prefers the chosen one. */
+  baseChosenLogprob?: number;
+  baseRejectedLogprob?: number;
+  judgeMargin?: number;
 }
 
 /** Why a group made no pair. */
@@ -87,7 +106,24 @@ export type NoPairReason =
   | 'tied'
   | 'identical'
   | 'empty-response'
-  | 'below-min-consistency';
+  | 'below-min-consistency'
+  | 'tied-extreme'
+  | 'within-margin'
+  | 'not-judged'
+  | 'judge-tied'
+  | 'rewards-disagree';
+
+/** What the choice of the pairs had to decide; each counts pairs. */
+export interface PairChoices {
+  /** Different responses shared the best reward. */
+  tiedBest: number;
+  /** Different responses shared the worst reward. */
+  tiedWorst: number;
+  /** The rejected response is one of M0's. */
+  rejectedFromBase: number;
+  /** The length band took another response than the best or the worst. */
+  movedByLength: number;
+}
 
 /** A held-out problem: free answer, or multiple choice when `choices` is given. */
 export interface TaskRecord {

@@ -11,6 +11,7 @@ import { prepareOutputFile, writeRecords } from './output.js';
 export interface PairValues extends PairOptions {
   input: string;
   output: string | undefined;
+  baseResponses: string | undefined;
 }
 
 /** `cream pair`: from ranked rows to what `cream train` reads. */
@@ -21,37 +22,56 @@ export async function pairGroups(values: PairValues, { terminal, signal, isQuiet
   if (values.weight !== 'constant' && values.constant !== undefined) {
     throw new CreamError('USAGE', `--constant has no effect with --weight ${values.weight}`);
   }
+  if ((values.ties === 'margin') !== (values.margin !== undefined)) {
+    throw new CreamError('USAGE', '--ties margin and --margin need each other');
+  }
+  if ((values.lengthBand ?? 0) > 0 && values.baseResponses !== undefined) {
+    throw new CreamError('USAGE', '--length-band and --base-responses both choose the rejected response');
+  }
+  if ((values.lengthBand ?? 0) > 0 && values.ties === 'drop') {
+    throw new CreamError('USAGE', '--ties drop has no effect with --length-band, which decides by length');
+  }
   await prepareOutputFile(values.output);
   const groups = await readInput(values.input, parseRanked, signal);
-  const { pairs, dropped, meanConsistency } = pair(groups, values);
+  const base =
+    values.baseResponses === undefined
+      ? undefined
+      : await readInput(values.baseResponses, (row) => parseScored(row, ['rewards', 'logprobs']), signal);
+  const { pairs, dropped, meanConsistency, choices } = pair(groups, values, base);
   const reasons = Object.entries(tally(dropped.map(({ reason }) => reason)));
   const counts = reasons.map(([reason, count]) => `${count} ${reason}`).join(', ');
   if (pairs.length === 0) throw new CreamError('NO_PAIRS', `${groups.length} groups made no pair: ${counts}`);
   await writeRecords(values.output, pairs, terminal);
   if (isQuiet) return;
   terminal.note(`${pairs.length} pairs of ${groups.length} groups, mean C ${meanConsistency?.toFixed(3)}`);
+  const { tiedBest, tiedWorst, rejectedFromBase, movedByLength } = choices;
+  const decided = Object.entries({
+    'tied best': tiedBest,
+    'tied worst': tiedWorst,
+    'rejected from the base model': rejectedFromBase,
+    'moved by length': movedByLength,
+  }).flatMap(([what, count]) => (count === 0 ? [] : [`${count} ${what}`]));
+  if (decided.length > 0) terminal.note(`among the pairs: ${decided.join(', ')}`);
   if (counts !== '') terminal.note(`without a pair: ${counts}`);
 }
 
-function parseRanked(row: JsonlRow): RankedGroup {
+/** A row with the responses' ids and its lists of numbers, of which `needed` must be there. */
+function parseScored(row: JsonlRow, needed: readonly ('rewards' | 'previousRewards' | 'logprobs')[]) {
   const { id, prompt, promptIds, responses } = parseResponses(row);
   if (promptIds === undefined) throw rowError(row, 'promptIds is missing; cream score adds it');
+  const numbers = (name: 'rewards' | 'previousRewards' | 'logprobs' | 'baseLogprobs' | 'judgeRewards') => {
+    const list = numberList(row, name);
+    if (list === undefined) {
+      if (needed.some((one) => one === name)) throw rowError(row, `${name} is missing; cream score adds it`);
+      return undefined;
+    }
+    if (list.length === responses.length) return list;
+    throw rowError(row, `there are ${responses.length} responses but ${list.length} ${name}`);
+  };
   const [rewards, previousRewards, logprobs] = (['rewards', 'previousRewards', 'logprobs'] as const).map(
-    (name) => {
-      const list = numberList(row, name);
-      if (list === undefined) throw rowError(row, `${name} is missing; cream score adds it`);
-      if (list.length === responses.length) return list;
-      throw rowError(row, `there are ${responses.length} responses but ${list.length} ${name}`);
-    },
+    (name) => numbers(name) ?? [],
   ) as [number[], number[], number[]];
-  const reason = row.value['undefinedBecause'];
-  if (!has(row, 'consistency') && typeof reason !== 'string') {
-    throw rowError(row, 'consistency is missing; cream rank adds it');
-  }
-  const consistency = has(row, 'consistency') ? finiteNumber(row, 'consistency') : null;
-  if (consistency !== null && (consistency < 0 || consistency > 1)) {
-    throw rowError(row, `consistency must be in [0, 1], got ${consistency}`);
-  }
+  const [baseLogprobs, judgeRewards] = [numbers('baseLogprobs'), numbers('judgeRewards')];
   const responseIds = has(row, 'responseIds') ? (row.value['responseIds'] as unknown[]) : [];
   const tokenised = responses.map(({ ids, text }, i): Response => {
     const known = ids ?? idsOrNone(row, responseIds[i]);
@@ -67,6 +87,23 @@ function parseRanked(row: JsonlRow): RankedGroup {
     numTokens: tokenised.map(({ ids }) => ids.length),
     rewards,
     previousRewards,
+    ...(baseLogprobs !== undefined && { baseLogprobs }),
+    ...(judgeRewards !== undefined && { judgeRewards }),
+  };
+}
+
+function parseRanked(row: JsonlRow): RankedGroup {
+  const scored = parseScored(row, ['rewards', 'previousRewards', 'logprobs']);
+  const reason = row.value['undefinedBecause'];
+  if (!has(row, 'consistency') && typeof reason !== 'string') {
+    throw rowError(row, 'consistency is missing; cream rank adds it');
+  }
+  const consistency = has(row, 'consistency') ? finiteNumber(row, 'consistency') : null;
+  if (consistency !== null && (consistency < 0 || consistency > 1)) {
+    throw rowError(row, `consistency must be in [0, 1], got ${consistency}`);
+  }
+  return {
+    ...scored,
     tau: has(row, 'tau') ? finiteNumber(row, 'tau') : null,
     consistency,
     ...(consistency === null && { undefinedBecause: reason as UndefinedConsistency }),

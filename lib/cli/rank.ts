@@ -1,8 +1,8 @@
 import { type JsonlRow, rowError } from '../data/jsonl.js';
 import { rowId } from '../data/rows.js';
-import { summarizeConsistency } from '../run/summary.js';
+import { summarizeConsistency, summarizeHistory } from '../run/summary.js';
 import { consistencyOf, rank, type RankOptions } from '../stages/rank.js';
-import type { RankedGroup, ScoredGroup, UndefinedConsistency } from '../types.js';
+import type { EarlierRewards, RankedGroup, ScoredGroup, UndefinedConsistency } from '../types.js';
 import type { Context } from './command.js';
 import { numberList, readInput } from './input.js';
 import { prepareOutputFile, writeRecords } from './output.js';
@@ -17,6 +17,7 @@ interface RewardedRow {
   id: string;
   rewards: number[];
   previousRewards: number[];
+  history: EarlierRewards[];
   fields: Readonly<Record<string, unknown>>;
 }
 
@@ -25,7 +26,7 @@ export async function rankRows(values: RankValues, { terminal, signal, isQuiet }
   await prepareOutputFile(values.output);
   const rows = await readInput(values.input, parseRewards, signal);
   const groups = rows.map(
-    ({ id, rewards, previousRewards }): ScoredGroup => ({
+    ({ id, rewards, previousRewards, history }): ScoredGroup => ({
       id,
       prompt: '',
       promptIds: [],
@@ -35,16 +36,18 @@ export async function rankRows(values: RankValues, { terminal, signal, isQuiet }
       numTokens: [],
       rewards,
       previousRewards,
+      history,
     }),
   );
   const ranked = rank(groups, values);
-  const records = ranked.map(({ tau, consistency, undefinedBecause }, i) => {
+  const records = ranked.map(({ tau, consistency, undefinedBecause, historyTau }, i) => {
     const { undefinedBecause: _, ...fields } = rows[i]!.fields;
     return {
       ...fields,
       id: fields['id'] ?? rows[i]!.id,
       tau,
       consistency,
+      ...(historyTau !== undefined && { historyTau }),
       ...(undefinedBecause !== undefined && { undefinedBecause }),
     };
   });
@@ -67,7 +70,26 @@ function parseRewards(row: JsonlRow): RewardedRow {
   if (Array.isArray(responses) && responses.length !== rewards.length) {
     throw rowError(row, `there are ${responses.length} responses but ${rewards.length} rewards`);
   }
-  return { id, rewards, previousRewards, fields: row.value };
+  return { id, rewards, previousRewards, history: parseHistory(row, rewards.length), fields: row.value };
+}
+
+/** `history` of a run's scores: what earlier policies gave the same responses. */
+function parseHistory(row: JsonlRow, numResponses: number): EarlierRewards[] {
+  const { history } = row.value as { history?: unknown };
+  if (history === undefined) return [];
+  if (!Array.isArray(history)) throw rowError(row, 'history must be a list of {model, rewards}');
+  return history.map((earlier: unknown, i) => {
+    const inner = { ...row, value: Object(earlier) as Record<string, unknown> };
+    const rewards = numberList(inner, 'rewards');
+    const { model } = inner.value;
+    if (!Number.isSafeInteger(model) || rewards?.length !== numResponses) {
+      throw rowError(
+        row,
+        `history[${i}] must be {model, rewards}, a whole number and ${numResponses} numbers`,
+      );
+    }
+    return { model: model as number, logprobs: [], rewards };
+  });
 }
 
 /** Mean C with its interval beside what random rankings would give, and what has no C and why. */
@@ -89,6 +111,11 @@ function summarise(groups: readonly RankedGroup[], { metric, rule }: RankValues)
     ...(nullBand === null
       ? []
       : [`random rankings: C ${nullBand.map((bound) => bound.toFixed(3)).join(' to ')} in one group`]),
+    ...summarizeHistory(groups).map(({ model, tau: earlier, groups: count }) =>
+      earlier === null
+        ? `${model}: no group has a ${name}`
+        : `${model}: mean ${name} ${earlier.toFixed(3)} over ${count} groups`,
+    ),
     ...(belowHalf > 0 ? [`${belowHalf} groups have C below 1/2`] : []),
     ...reasons(undefinedGroups),
   ];

@@ -1,6 +1,7 @@
 import { loadPairs, type PairRecord } from '../data/datasets.js';
 import { Tokenizer } from '../data/tokenizer.js';
 import type { CreamConfig } from '../config.js';
+import { CreamError } from '../errors.js';
 import type { Model } from '../native/model.js';
 import { score } from '../stages/score.js';
 import { train } from '../stages/train.js';
@@ -23,6 +24,9 @@ export interface TrainValues extends TrainingValues {
   beta: number | undefined;
   loss: CreamConfig['train']['loss'] | undefined;
   sftCoefficient: number | undefined;
+  lengthTerm: number | undefined;
+  agreementCoefficient: number | undefined;
+  agreementEntropy: number | undefined;
 }
 
 /** Pairs that are scored between two reports of progress. */
@@ -38,6 +42,9 @@ export async function trainPairs(values: TrainValues, context: Context): Promise
   await prepareTraining(values);
   const defaults = defaultConfig();
   const options = withOptions(defaults.train, { ...values });
+  if (options.lengthTerm > 0 && options.loss !== 'sigmoid' && options.loss !== 'sigmoid-norm') {
+    throw new CreamError('USAGE', `--length-term has no effect with --loss ${options.loss}`);
+  }
   const beta = values.beta ?? defaults.beta;
   const source = inputSource(values.input, signal);
   const { records } = await loadPairs(source.name, source.options);

@@ -66,6 +66,9 @@ export interface PairRecord {
   rejectedReward?: number;
   referenceChosenLogprob?: number;
   referenceRejectedLogprob?: number;
+  baseChosenLogprob?: number;
+  baseRejectedLogprob?: number;
+  judgeMargin?: number;
 }
 
 /** A held-out problem; `prompt` is set where the row words the prompt itself. */
@@ -166,6 +169,9 @@ const OPTIONAL_NUMBERS = [
   'rejectedReward',
   'referenceChosenLogprob',
   'referenceRejectedLogprob',
+  'baseChosenLogprob',
+  'baseRejectedLogprob',
+  'judgeMargin',
 ] as const;
 
 function readPair(row: JsonlRow): PairRecord {

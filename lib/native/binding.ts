@@ -101,12 +101,19 @@ export interface NativePairExample {
   consistency: number;
   referenceChosen: number;
   referenceRejected: number;
+  /** Of the agreement term (native/train/loss.h); 0 when left out. */
+  implicitMargin?: number;
+  judgeMargin?: number;
 }
 
 export interface NativePreferenceOptions {
   loss: 'sigmoid' | 'hinge' | 'ipo' | 'sigmoid-norm';
   beta: number;
   sftCoefficient: number;
+  /** 0 when left out, as the next two: native/train/loss.h. */
+  lengthTerm?: number;
+  agreementCoefficient?: number;
+  agreementEntropy?: number;
 }
 
 /** native/train/trainer.h StepMetrics. */

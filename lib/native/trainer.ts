@@ -29,6 +29,9 @@ export interface PreferenceStepPair {
   /** Sequence log-probs under the frozen reference. */
   referenceChosen: number;
   referenceRejected: number;
+  /** Margin of the implicit reward at the reference, and the judge's margin: for the agreement term alone. */
+  implicitMargin?: number;
+  judgeMargin?: number;
 }
 
 export interface StepOptions {

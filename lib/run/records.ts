@@ -7,14 +7,27 @@ import { ioError, makeFolder, sha256, writeFileDurably } from './storage.js';
 
 // The JSONL files of a run folder, and work in chunks that are committed one by one.
 
-const NUMBER_LISTS = ['logprobs', 'baseLogprobs', 'previousLogprobs', 'rewards', 'previousRewards'];
+const NUMBER_LISTS = [
+  'logprobs',
+  'baseLogprobs',
+  'previousLogprobs',
+  'rewards',
+  'previousRewards',
+  'judgeRewards',
+];
 
 /** JSON has no NaN: what is not a finite number is null in a file, and NaN again when it is read. */
 export const recordsToText = (records: readonly object[]) =>
   records.map((record) => `${JSON.stringify(record)}\n`).join('');
 
 function parseRecord(line: string): object {
-  const record = JSON.parse(line) as Record<string, unknown>;
+  const record = withNaN(JSON.parse(line) as Record<string, unknown>);
+  const { history } = record;
+  if (Array.isArray(history)) for (const earlier of history) withNaN(earlier as Record<string, unknown>);
+  return record;
+}
+
+function withNaN(record: Record<string, unknown>): Record<string, unknown> {
   for (const key of NUMBER_LISTS) {
     const list = record[key];
     if (Array.isArray(list) && list.includes(null)) {

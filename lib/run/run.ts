@@ -219,9 +219,9 @@ export class Run {
 
   /** Folder of work in progress of a stage, relative to the run folder; it is removed when the stage is done. */
   partial(info: StageInfo): string {
-    return info.iteration === 0
-      ? `${info.stage}.partial`
-      : `iteration-${info.iteration}/${info.stage}.partial`;
+    // M0's responses are a stage beside the policy's: one that is done must not clear away the other's work.
+    const name = info.iteration > 0 && info.model === 'M0' ? `${info.stage}-M0` : info.stage;
+    return info.iteration === 0 ? `${name}.partial` : `iteration-${info.iteration}/${name}.partial`;
   }
 
   /** A value that is decided once for the whole run, however often it is continued. */

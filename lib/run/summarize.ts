@@ -1,8 +1,9 @@
-import type { NoPairReason } from '../types.js';
+import type { NoPairReason, PairChoices } from '../types.js';
 import type { StageRecord } from './run-dir.js';
 import type { Run } from './run.js';
 import type {
   ConsistencySummary,
+  EarlierAgreement,
   IterationSummary,
   ModelSummary,
   RunSummary,
@@ -21,6 +22,7 @@ function iterationSummary(run: Run, t: number): IterationSummary | undefined {
     consistency: ConsistencySummary;
     rankingAccuracy: number | null;
     sampleAccuracy: number | null;
+    history: EarlierAgreement[];
   }>(stage('rank'));
   if (train === undefined || rank.consistency === undefined) return undefined;
   const sample = resultOf<
@@ -33,10 +35,14 @@ function iterationSummary(run: Run, t: number): IterationSummary | undefined {
     pairs: number;
     droppedGroups: Partial<Record<NoPairReason, number>>;
     meanWeight: number | null;
+    choices: PairChoices;
   }>(stage('pair'));
-  const seconds: [string, number][] = run.dir.stages
-    .filter(({ key }) => key.startsWith(`iteration-${t}/`))
-    .map(({ key, record }) => [key.replace(/^.*\//, '').replace(/:.*$/, ''), record.seconds]);
+  const seconds: Record<string, number> = {};
+  for (const { key, record } of run.dir.stages) {
+    if (!key.startsWith(`iteration-${t}/`)) continue;
+    const name = key.replace(/^.*\//, '').replace(/:.*$/, '');
+    seconds[name] = (seconds[name] ?? 0) + record.seconds;
+  }
   return {
     iteration: t,
     prompts: sample.prompts ?? 0,
@@ -48,10 +54,12 @@ function iterationSummary(run: Run, t: number): IterationSummary | undefined {
     pairs: pair.pairs ?? 0,
     droppedGroups: pair.droppedGroups ?? {},
     meanWeight: pair.meanWeight ?? null,
+    ...(pair.choices === undefined ? {} : { choices: pair.choices }),
+    ...(rank.history === undefined ? {} : { history: rank.history }),
     rankingAccuracy: rank.rankingAccuracy ?? null,
     sampleAccuracy: rank.sampleAccuracy ?? null,
     metrics: resultOf<{ metrics: Record<string, number> }>(train).metrics ?? {},
-    seconds: Object.fromEntries(seconds),
+    seconds,
   };
 }
 

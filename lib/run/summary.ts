@@ -1,4 +1,4 @@
-import type { Accuracy, NoPairReason, RankedGroup, UndefinedConsistency } from '../types.js';
+import type { Accuracy, NoPairReason, PairChoices, RankedGroup, UndefinedConsistency } from '../types.js';
 import { bootstrapInterval } from './random.js';
 
 // What a run found out: summary.json of the run folder, the last event, and the result of runCream().
@@ -36,6 +36,14 @@ export interface ConsistencySummary {
   belowHalf: number;
 }
 
+/** How far the policy agreed with one policy before the previous one. */
+export interface EarlierAgreement {
+  model: string;
+  /** Mean tau over the groups that have one; null when none has. */
+  tau: number | null;
+  groups: number;
+}
+
 /** One iteration t: M_t -> M_{t+1}. */
 export interface IterationSummary {
   iteration: number;
@@ -51,6 +59,9 @@ export interface IterationSummary {
   droppedGroups: Partial<Record<NoPairReason, number>>;
   /** Mean weight C that the loss used; null without pairs. */
   meanWeight: number | null;
+  choices?: PairChoices;
+  /** With consistency.history report or all: the policies before the previous one, latest first. */
+  history?: EarlierAgreement[];
   /** Share of (correct, incorrect) responses to one prompt that the policy's reward orders right; null without labels. */
   rankingAccuracy: number | null;
   /** Share of sampled responses that are correct; null without labels. */
@@ -128,6 +139,19 @@ export function summarizeConsistency(
     undefinedGroups: tally(groups.flatMap((group) => group.undefinedBecause ?? [])),
     belowHalf: values.filter((value) => value < 0.5).length,
   };
+}
+
+/** Mean agreement with each earlier policy of the groups' history, latest first. */
+export function summarizeHistory(groups: readonly RankedGroup[]): EarlierAgreement[] {
+  const models = new Set(groups.flatMap(({ historyTau }) => (historyTau ?? []).map(({ model }) => model)));
+  return [...models]
+    .toSorted((a, b) => b - a)
+    .map((model) => {
+      const taus = groups.flatMap(
+        ({ historyTau }) => historyTau?.find((earlier) => earlier.model === model)?.tau ?? [],
+      );
+      return { model: `M${model}`, tau: mean(taus), groups: taus.length };
+    });
 }
 
 /**

@@ -1,7 +1,8 @@
+import { candidatesOf, type Choice, type ChoiceOptions, choosePair } from '../choose-pair.js';
 import { CreamError } from '../errors.js';
-import type { NoPairReason, PreferencePair, RankedGroup } from '../types.js';
+import type { NoPairReason, PairChoices, PreferencePair, RankedGroup, ScoredGroup } from '../types.js';
 
-export interface PairOptions {
+export interface PairOptions extends ChoiceOptions {
   weight: 'dataset' | 'sample' | 'one' | 'constant';
   constant?: number | undefined;
   minConsistency: number;
@@ -13,50 +14,30 @@ export interface Pairs {
   dropped: { id: string; reason: NoPairReason }[];
   /** Mean C over the groups that have one; null when none has. */
   meanConsistency: number | null;
+  /** What the choice of the pairs had to decide; each counts pairs. */
+  choices: PairChoices;
 }
-
-/** Index of the best and worst reward; among equals the first, so that the choice is repeatable. */
-function bestAndWorst(rewards: readonly number[]): [number, number] {
-  let best = 0;
-  let worst = 0;
-  rewards.forEach((reward, i) => {
-    if (reward > rewards[best]!) best = i;
-    if (reward < rewards[worst]!) worst = i;
-  });
-  return [best, worst];
-}
-
-const sameIds = (a: readonly number[], b: readonly number[]) =>
-  a.length === b.length && a.every((id, index) => id === b[index]);
 
 /**
  * Best and worst response of each group become a pair that carries the weight C of the loss. A group that makes
- * none is listed with its reason.
+ * none is listed with its reason. `base` holds M0's responses to the same prompts, scored by the same reward: the
+ * rejected response is the worst of them where it is worse than the policy's worst (Temporal Self-Rewarding).
  */
-export function pair(groups: readonly RankedGroup[], options: PairOptions): Pairs {
+export function pair(
+  groups: readonly RankedGroup[],
+  options: PairOptions,
+  base?: readonly ScoredGroup[],
+): Pairs {
   const defined = groups.flatMap((group) => (group.consistency === null ? [] : [group.consistency]));
   const meanConsistency =
     defined.length === 0 ? null : defined.reduce((sum, c) => sum + c, 0) / defined.length;
-  const weightOf = (own: number): number => {
-    switch (options.weight) {
-      case 'dataset':
-        return meanConsistency!;
-      case 'sample':
-        return own;
-      case 'one':
-        return 1;
-      case 'constant':
-        if (options.constant === undefined) {
-          throw new CreamError('INVALID_ARGUMENT', 'weight "constant" needs a constant in [0, 1]');
-        }
-        return options.constant;
-    }
-  };
+  const baseById = base && new Map(base.map((group) => [group.id, group]));
 
   const pairs: PreferencePair[] = [];
   const dropped: Pairs['dropped'] = [];
+  const choices: PairChoices = { tiedBest: 0, tiedWorst: 0, rejectedFromBase: 0, movedByLength: 0 };
   for (const group of groups) {
-    const { id, responses, rewards, consistency, logprobs } = group;
+    const { id, responses, consistency } = group;
     const drop = (reason: NoPairReason) => dropped.push({ id, reason });
     if (responses.some((response) => response.ids.length === 0)) {
       drop('empty-response'); // its reward per token does not exist, so neither does the ranking
@@ -66,38 +47,79 @@ export function pair(groups: readonly RankedGroup[], options: PairOptions): Pair
       drop(group.undefinedBecause ?? 'not-finite');
       continue;
     }
-    const [best, worst] = bestAndWorst(rewards);
-    const chosen = responses[best]!;
-    const rejected = responses[worst]!;
-    if (rewards[best] === rewards[worst]) drop('tied');
-    else if (sameIds(chosen.ids, rejected.ids)) drop('identical');
+    const choice = choosePair(candidatesOf(group, false), baseCandidates(group, baseById), options);
+    if (typeof choice === 'string') drop(choice);
     else if (consistency < options.minConsistency) drop('below-min-consistency');
     else {
-      const referenceChosenLogprob = logprobs[best];
-      const referenceRejectedLogprob = logprobs[worst];
-      if (!Number.isFinite(referenceChosenLogprob) || !Number.isFinite(referenceRejectedLogprob)) {
-        throw new CreamError(
-          'MISSING_SCORES',
-          `prompt ${id} has rewards but no finite log-probs of the policy`,
-        );
-      }
-      pairs.push({
-        id,
-        prompt: group.prompt,
-        promptIds: group.promptIds,
-        chosen: chosen.text,
-        chosenIds: chosen.ids,
-        rejected: rejected.text,
-        rejectedIds: rejected.ids,
-        chosenReward: rewards[best]!,
-        rejectedReward: rewards[worst]!,
-        consistency,
-        ...(group.tau === null ? {} : { tau: group.tau }),
-        weight: weightOf(consistency),
-        referenceChosenLogprob: referenceChosenLogprob!,
-        referenceRejectedLogprob: referenceRejectedLogprob!,
-      });
+      const { chosen, rejected } = choice;
+      choices.tiedBest += Number(choice.isTiedBest);
+      choices.tiedWorst += Number(choice.isTiedWorst);
+      choices.rejectedFromBase += Number(rejected.isFromBase);
+      const isMoved =
+        chosen.reward < Math.max(...group.rewards) || rejected.reward > Math.min(...group.rewards);
+      choices.movedByLength += Number(isMoved);
+      pairs.push(toPair(group, choice, consistency, weightOf(consistency, meanConsistency!, options)));
     }
   }
-  return { pairs, dropped, meanConsistency };
+  return { pairs, dropped, meanConsistency, choices };
+}
+
+function weightOf(own: number, mean: number, { weight, constant }: PairOptions): number {
+  switch (weight) {
+    case 'dataset':
+      return mean;
+    case 'sample':
+      return own;
+    case 'one':
+      return 1;
+    case 'constant':
+      if (constant !== undefined) return constant;
+      throw new CreamError('INVALID_ARGUMENT', 'weight "constant" needs a constant in [0, 1]');
+  }
+}
+
+function baseCandidates({ id }: RankedGroup, baseById: ReadonlyMap<string, ScoredGroup> | undefined) {
+  if (baseById === undefined) return [];
+  const group = baseById.get(id);
+  if (group?.rewards?.length === group?.responses.length && group !== undefined) {
+    return candidatesOf(group, true);
+  }
+  throw new CreamError('MISSING_SCORES', `prompt ${id} has no scored responses of the base model`);
+}
+
+function toPair(
+  group: RankedGroup,
+  { chosen, rejected }: Choice,
+  consistency: number,
+  weight: number,
+): PreferencePair {
+  if (!Number.isFinite(chosen.logprob) || !Number.isFinite(rejected.logprob)) {
+    throw new CreamError(
+      'MISSING_SCORES',
+      `prompt ${group.id} has rewards but no finite log-probs of the policy`,
+    );
+  }
+  return {
+    id: group.id,
+    prompt: group.prompt,
+    promptIds: group.promptIds,
+    chosen: chosen.response.text,
+    chosenIds: chosen.response.ids,
+    rejected: rejected.response.text,
+    rejectedIds: rejected.response.ids,
+    chosenReward: chosen.reward,
+    rejectedReward: rejected.reward,
+    consistency,
+    ...(group.tau === null ? {} : { tau: group.tau }),
+    weight,
+    referenceChosenLogprob: chosen.logprob!,
+    referenceRejectedLogprob: rejected.logprob!,
+    ...(rejected.isFromBase ? { rejectedFrom: 'base' } : {}),
+    ...(chosen.judge === undefined || rejected.judge === undefined
+      ? {}
+      : { judgeMargin: chosen.judge - rejected.judge }),
+    ...(chosen.judge === undefined || chosen.baseLogprob === undefined || rejected.baseLogprob === undefined
+      ? {}
+      : { baseChosenLogprob: chosen.baseLogprob, baseRejectedLogprob: rejected.baseLogprob }),
+  };
 }

@@ -5,6 +5,8 @@ import type { RankedGroup, ScoredGroup, UndefinedConsistency } from '../types.js
 export interface RankOptions {
   metric: 'kendall' | 'spearman' | 'topOrder';
   rule: 'linear' | 'theorem' | 'floor';
+  /** all: tau is the mean over every earlier policy of a group's `history`. report: these are computed, C is not changed. */
+  history?: 'previous' | 'report' | 'all' | undefined;
 }
 
 /** From tau in [-1, 1] to C in [0, 1]; `theorem` is the paper's closed form with lambda = (1 - tau) / 2. */
@@ -38,6 +40,11 @@ function undefinedBecause(
   return undefined;
 }
 
+function agreement(policy: readonly number[], other: readonly number[], { metric }: RankOptions): number {
+  if (metric === 'topOrder') return topOrder(policy, other);
+  return (metric === 'kendall' ? kendallTau : spearman)(policy, other);
+}
+
 /**
  * For each prompt: how far do the policy and the previous policy agree on the order of its responses?
  * C = 1 is the same order, 0 the reversed one. A group for which the question has no answer gets null and the
@@ -66,13 +73,23 @@ export function rank(groups: readonly ScoredGroup[], options: RankOptions): Rank
     const policy = rewards!;
     const previous = previousRewards!;
     const reason = undefinedBecause(policy, previous);
-    const ranked = { ...group, rewards: policy, previousRewards: previous };
+    const history =
+      options.history === undefined || options.history === 'previous' ? undefined : group.history;
+    const historyTau = history?.map(({ model, rewards: earlier }) => ({
+      model,
+      tau: undefinedBecause(policy, earlier) === undefined ? agreement(policy, earlier, options) : null,
+    }));
+    const ranked = {
+      ...group,
+      rewards: policy,
+      previousRewards: previous,
+      ...(historyTau === undefined ? {} : { historyTau }),
+    };
     if (reason !== undefined) return { ...ranked, tau: null, consistency: null, undefinedBecause: reason };
-    if (options.metric === 'topOrder') {
-      const agree = topOrder(policy, previous);
-      return { ...ranked, tau: agree, consistency: agree };
-    }
-    const tau = (options.metric === 'kendall' ? kendallTau : spearman)(policy, previous);
-    return { ...ranked, tau, consistency: consistencyOf(tau, options.rule) };
+    const counted = options.history === 'all' ? (historyTau ?? []).flatMap(({ tau }) => tau ?? []) : [];
+    const taus = [agreement(policy, previous, options), ...counted];
+    const tau = taus.reduce((sum, value) => sum + value, 0) / taus.length;
+    const consistency = options.metric === 'topOrder' ? tau : consistencyOf(tau, options.rule);
+    return { ...ranked, tau, consistency };
   });
 }

@@ -1,6 +1,6 @@
 import type { CreamConfig } from '../config.js';
 import { CreamError } from '../errors.js';
-import type { Group, ScoredGroup } from '../types.js';
+import type { EarlierRewards, Group, ScoredGroup } from '../types.js';
 
 /** What scoring needs of a model. */
 export interface Scorer {
@@ -75,11 +75,28 @@ export function judgesOf(
   return { policy, previous: isBase(iteration - 1) ? 'likelihood' : 'implicit' };
 }
 
+/**
+ * The policies before the previous one, latest first, and how each ranks: M_{t-2} .. M_1. M0 is not among them; it
+ * stands for the previous policy at t = 1, and where previousReward says so.
+ */
+export function earlierJudges(
+  iteration: number,
+  options: { previousReward: CreamConfig['score']['previousReward']; fineTuned: boolean },
+): { model: number; rule: RewardRule }[] {
+  return Array.from({ length: Math.max(0, iteration - 2) }, (_, i) => {
+    const model = iteration - 2 - i;
+    const { previous } = judgesOf(model + 1, options);
+    return { model, rule: previous === 'anchor' ? 'likelihood' : previous };
+  });
+}
+
 export interface ScorePasses {
   policy: readonly GroupLogprobs[];
   base: readonly GroupLogprobs[];
   /** Absent where M0 is the previous policy or stands in for it: its pass is `base`. */
   previous?: readonly GroupLogprobs[] | undefined;
+  /** Earlier policies than the previous one, latest first. */
+  history?: readonly { model: number; rule: RewardRule; logprobs: readonly GroupLogprobs[] }[] | undefined;
 }
 
 const perToken = (logprobs: readonly number[], numTokens: readonly number[]) =>
@@ -100,14 +117,20 @@ export function withRewards(
   const policyById = byId(passes.policy);
   const baseById = byId(passes.base);
   const previousById = passes.previous === undefined ? baseById : byId(passes.previous);
+  const history = passes.history?.map((pass) => ({ ...pass, byId: byId(pass.logprobs) }));
 
   return groups.map((group): ScoredGroup => {
     const numTokens = group.responses.map(({ ids }) => ids.length);
-    const [logprobs, baseLogprobs, previousLogprobs] = [policyById, baseById, previousById].map((pass) => {
-      const found = pass.get(group.id);
-      if (found?.length === numTokens.length) return found;
+    const found = (pass: ReadonlyMap<string, number[]>) => {
+      const list = pass.get(group.id);
+      if (list?.length === numTokens.length) return list;
       throw new CreamError('MISSING_SCORES', `prompt ${group.id} was not scored by every model`);
-    }) as [number[], number[], number[]];
+    };
+    const [logprobs, baseLogprobs, previousLogprobs] = [policyById, baseById, previousById].map(found) as [
+      number[],
+      number[],
+      number[],
+    ];
 
     const reward = (own: readonly number[], rule: RewardRule) => {
       if (rule === 'likelihood') return perToken(own, numTokens);
@@ -125,6 +148,14 @@ export function withRewards(
         judges.previous === 'anchor'
           ? perToken(baseLogprobs, numTokens)
           : reward(previousLogprobs, judges.previous),
+      ...(history === undefined
+        ? {}
+        : {
+            history: history.map(({ model, rule, byId: pass }): EarlierRewards => {
+              const earlier = found(pass);
+              return { model, logprobs: earlier, rewards: reward(earlier, rule) };
+            }),
+          }),
     };
   });
 }

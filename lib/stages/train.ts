@@ -13,11 +13,16 @@ export interface PreferenceTrainer {
       consistency: number;
       referenceChosen: number;
       referenceRejected: number;
+      implicitMargin?: number;
+      judgeMargin?: number;
     }[],
     options: {
       loss: CreamConfig['train']['loss'];
       beta: number;
       sftCoefficient: number;
+      lengthTerm: number;
+      agreementCoefficient: number;
+      agreementEntropy: number;
       learningRate: number;
       maxTokensPerBatch: number;
     },
@@ -56,15 +61,50 @@ export type PreferenceTraining = Pick<
  */
 const TOKEN_TOLERANCE = { float32: 1e-4, bfloat16: 0.05 } as const;
 
-/** The loss of pairs whose policy is still the reference, z = 0: the same for every C. */
+const softplus = (x: number) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)));
+const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
+
+const usesAgreement = ({ agreementCoefficient, agreementEntropy }: CreamConfig['train']) =>
+  agreementCoefficient > 0 || agreementEntropy > 0;
+
+/** What the agreement term knows of a pair: the implicit reward's margin at the reference, and the judge's. */
+function agreementMargins(
+  pair: PreferencePair,
+  beta: number,
+): { implicitMargin: number; judgeMargin: number } {
+  const { baseChosenLogprob, baseRejectedLogprob, judgeMargin } = pair;
+  if (baseChosenLogprob === undefined || baseRejectedLogprob === undefined || judgeMargin === undefined) {
+    throw new CreamError(
+      'MISSING_SCORES',
+      `pair ${pair.id} has no ${judgeMargin === undefined ? 'judgeMargin' : 'log-probs of the base model'}: the ` +
+        'agreement term (train.agreementCoefficient, train.agreementEntropy) needs groups that a judge scored',
+    );
+  }
+  const chosen = pair.referenceChosenLogprob - baseChosenLogprob;
+  const rejected = pair.referenceRejectedLogprob - baseRejectedLogprob;
+  return { implicitMargin: beta * (chosen - rejected), judgeMargin };
+}
+
+/** One pair's loss at z = 0: what does not depend on the pair's lengths, weight and judge is log 2 (sigmoid). */
+function pairLossAtStart(pair: PreferencePair, options: CreamConfig['train'], beta: number): number {
+  const { loss, lengthTerm, agreementCoefficient, agreementEntropy } = options;
+  const u = lengthTerm * (pair.chosenIds.length - pair.rejectedIds.length);
+  const sigmoidLoss = u === 0 ? Math.LN2 : softplus(-u) + (1 - pair.weight) * u;
+  const family = { sigmoid: sigmoidLoss, 'sigmoid-norm': sigmoidLoss, hinge: 1, ipo: 1 / (4 * beta * beta) };
+  if (!usesAgreement(options)) return family[loss];
+  const { implicitMargin: v, judgeMargin: g } = agreementMargins(pair, beta);
+  const divergence = (sigmoid(v) - sigmoid(g)) * (v - g);
+  const entropy = softplus(-Math.abs(v)) + Math.abs(v) * sigmoid(-Math.abs(v));
+  return family[loss] + agreementCoefficient * divergence + agreementEntropy * entropy;
+}
+
+/** The loss of pairs whose policy is still the reference, z = 0: without options the same for every C. */
 export function lossAtStart(
   batch: readonly PreferencePair[],
   options: CreamConfig['train'],
   beta: number,
 ): number {
-  const atZero = { sigmoid: Math.LN2, 'sigmoid-norm': Math.LN2, hinge: 1, ipo: 1 / (4 * beta * beta) }[
-    options.loss
-  ];
+  const atZero = batch.reduce((sum, pair) => sum + pairLossAtStart(pair, options, beta), 0) / batch.length;
   const nll =
     batch.reduce((sum, pair) => sum - pair.referenceChosenLogprob / pair.chosenIds.length, 0) / batch.length;
   return atZero + options.sftCoefficient * nll;
@@ -91,7 +131,15 @@ export function checkStart(
     'sigmoid-norm': beta * meanError,
     ipo: meanError / beta,
   };
-  const tolerance = slope[options.loss] + options.sftCoefficient * meanError;
+  const agreementSlope = !usesAgreement(options)
+    ? 0
+    : batch.reduce((sum, pair) => {
+        const { implicitMargin, judgeMargin } = agreementMargins(pair, beta);
+        const steepest = options.agreementCoefficient * (1 + Math.abs(implicitMargin - judgeMargin) / 4);
+        return sum + steepest + options.agreementEntropy / 4;
+      }, 0) / batch.length;
+  const tolerance =
+    slope[options.loss] + agreementSlope * beta * sumError + options.sftCoefficient * meanError;
   if (Math.abs(loss - expected) <= tolerance) return;
   throw new CreamError(
     'DIVERGED',
@@ -118,11 +166,15 @@ export async function train(
         consistency: pair.weight,
         referenceChosen: pair.referenceChosenLogprob,
         referenceRejected: pair.referenceRejectedLogprob,
+        ...(usesAgreement(options) ? agreementMargins(pair, beta) : {}),
       })),
       {
         loss: options.loss,
         beta,
         sftCoefficient: options.sftCoefficient,
+        lengthTerm: options.lengthTerm,
+        agreementCoefficient: options.agreementCoefficient,
+        agreementEntropy: options.agreementEntropy,
         learningRate,
         maxTokensPerBatch: options.maxTokensPerBatch,
       },

@@ -74,22 +74,28 @@ Napi::Value TokenLogprobsOp(const Napi::CallbackInfo& info) {
 }
 
 // _preferenceLoss({chosen, rejected, referenceChosen, referenceRejected, chosenTokens, rejectedTokens,
-// consistency,
-//   loss, beta, sftCoefficient}) -> {loss, dChosen, dRejected, chosenReward, rejectedReward}
+// consistency, loss, beta, sftCoefficient, lengthTerm?, agreementCoefficient?, agreementEntropy?,
+// implicitMargin?, judgeMargin?}) -> {loss, dChosen, dRejected, chosenReward, rejectedReward}
 Napi::Value PreferenceLossOp(const Napi::CallbackInfo& info) {
   const auto options = info[0].As<Napi::Object>();
   const gpu::EmulationScope scope(options.Get("emulated").ToBoolean());
   const auto kind = Argument(options.Get("loss"), "loss").choice({"sigmoid", "hinge", "ipo", "sigmoid-norm"});
+  const auto or_zero = [&](const char* key) { return options.Has(key) ? number(options, key) : 0; };
   const PairLoss result = preference_loss({.chosen = number(options, "chosen"),
                                            .rejected = number(options, "rejected"),
                                            .reference_chosen = number(options, "referenceChosen"),
                                            .reference_rejected = number(options, "referenceRejected"),
                                            .chosen_tokens = integer(options, "chosenTokens"),
-                                           .rejected_tokens = integer(options, "rejectedTokens")},
+                                           .rejected_tokens = integer(options, "rejectedTokens"),
+                                           .implicit_margin = or_zero("implicitMargin"),
+                                           .judge_margin = or_zero("judgeMargin")},
                                           number(options, "consistency"),
                                           {.loss = static_cast<PreferenceLoss>(kind),
                                            .beta = number(options, "beta"),
-                                           .sft_coefficient = number(options, "sftCoefficient")});
+                                           .sft_coefficient = number(options, "sftCoefficient"),
+                                           .length_term = or_zero("lengthTerm"),
+                                           .agreement_coefficient = or_zero("agreementCoefficient"),
+                                           .agreement_entropy = or_zero("agreementEntropy")});
   auto output = Napi::Object::New(info.Env());
   output.Set("loss", result.loss);
   output.Set("dChosen", result.d_chosen);

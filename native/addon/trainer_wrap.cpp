@@ -11,6 +11,12 @@ namespace {
 
 constexpr double kMaxNumber = std::numeric_limits<double>::max();
 
+// A number that may be left out; it is 0 then.
+double optional_number(const Argument& object, const char* name, double min) {
+  const Argument value = object.field(name);
+  return value.value().IsUndefined() ? 0 : value.number(min, kMaxNumber);
+}
+
 AdamWOptions to_adamw(const Argument& options) {
   return {.beta1 = options.field("beta1").number(0, 1),
           .beta2 = options.field("beta2").number(0, 1),
@@ -39,7 +45,9 @@ std::vector<PairExample> to_pair_batch(const Argument& batch, int64_t vocab_size
                 .rejected_ids = pair.field("rejectedIds").ids(vocab_size, false),
                 .consistency = pair.field("consistency").number(0, 1),
                 .reference_chosen = pair.field("referenceChosen").number(-kMaxNumber, kMaxNumber),
-                .reference_rejected = pair.field("referenceRejected").number(-kMaxNumber, kMaxNumber)};
+                .reference_rejected = pair.field("referenceRejected").number(-kMaxNumber, kMaxNumber),
+                .implicit_margin = optional_number(pair, "implicitMargin", -kMaxNumber),
+                .judge_margin = optional_number(pair, "judgeMargin", -kMaxNumber)};
   }
   return items;
 }
@@ -48,7 +56,10 @@ PreferenceOptions to_preference_options(const Argument& options) {
   return {.loss = static_cast<PreferenceLoss>(
               options.field("loss").choice({"sigmoid", "hinge", "ipo", "sigmoid-norm"})),
           .beta = options.field("beta").number(0, kMaxNumber),
-          .sft_coefficient = options.field("sftCoefficient").number(0, kMaxNumber)};
+          .sft_coefficient = options.field("sftCoefficient").number(0, kMaxNumber),
+          .length_term = optional_number(options, "lengthTerm", 0),
+          .agreement_coefficient = optional_number(options, "agreementCoefficient", 0),
+          .agreement_entropy = optional_number(options, "agreementEntropy", 0)};
 }
 
 double to_learning_rate(const Argument& argument) { return argument.number(0, kMaxNumber); }

@@ -30,6 +30,16 @@ Margin ipo_loss(double z, double c, double beta) {
           2 * c * (z - target) + 2 * (1 - c) * (z + target)};
 }
 
+// With p = sigmoid(v), q = sigmoid(g): KL(p || q) + KL(q || p) = (p - q)(v - g), and the entropy of p.
+Margin agreement_loss(double v, double g, const PreferenceOptions& options) {
+  const double p = sigmoid(v), variance = p * sigmoid(-v);
+  const double gap = p - sigmoid(g);
+  const double entropy = std::log1p(std::exp(-std::abs(v))) + std::abs(v) * sigmoid(-std::abs(v));
+  return {options.agreement_coefficient * gap * (v - g) + options.agreement_entropy * entropy,
+          options.agreement_coefficient * (variance * (v - g) + gap) -
+              options.agreement_entropy * variance * v};
+}
+
 }  // namespace
 
 PairLoss preference_loss(const PairLogprobs& pair, double consistency, const PreferenceOptions& options) {
@@ -48,16 +58,26 @@ PairLoss preference_loss(const PairLogprobs& pair, double consistency, const Pre
     loss = margin.loss;
     dz = margin.slope;
   } else {
-    const Margin margin = options.loss == PreferenceLoss::kHinge ? hinge_loss(beta * z, consistency)
-                                                                 : cream_loss(beta * z, consistency);
+    const double length_gap = static_cast<double>(pair.chosen_tokens - pair.rejected_tokens);
+    const Margin margin = options.loss == PreferenceLoss::kHinge
+                              ? hinge_loss(beta * z, consistency)
+                              : cream_loss(beta * z + options.length_term * length_gap, consistency);
     loss = margin.loss;
     dz = margin.slope * beta;
   }
 
+  // The judge compares whole responses, so this margin is of sums in every member of the family.
+  Margin agreement{0, 0};
+  if (options.agreement_coefficient > 0 || options.agreement_entropy > 0) {
+    agreement = agreement_loss(beta * (chosen_ratio - rejected_ratio) + pair.implicit_margin,
+                               pair.judge_margin, options);
+  }
+  const double d_agreement = beta * agreement.slope;
+
   const double sft_scale = options.sft_coefficient / static_cast<double>(pair.chosen_tokens);
-  return {.loss = loss - sft_scale * pair.chosen,
-          .d_chosen = dz * chosen_scale - sft_scale,
-          .d_rejected = -dz * rejected_scale,
+  return {.loss = loss + agreement.loss - sft_scale * pair.chosen,
+          .d_chosen = dz * chosen_scale + d_agreement - sft_scale,
+          .d_rejected = -dz * rejected_scale - d_agreement,
           .chosen_reward = beta * chosen_ratio,
           .rejected_reward = beta * rejected_ratio};
 }

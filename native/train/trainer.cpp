@@ -142,7 +142,9 @@ StepMetrics preference_pass(const Pass& pass, const std::vector<PairExample>& ba
                                 .reference_chosen = pair.reference_chosen,
                                 .reference_rejected = pair.reference_rejected,
                                 .chosen_tokens = responses[0].length,
-                                .rejected_tokens = responses[1].length};
+                                .rejected_tokens = responses[1].length,
+                                .implicit_margin = pair.implicit_margin,
+                                .judge_margin = pair.judge_margin};
         const PairLoss loss = preference_loss(sums, pair.consistency, options);
         fill_weights(responses[0], share * loss.d_chosen, token_weights);
         fill_weights(responses[1], share * loss.d_rejected, token_weights);

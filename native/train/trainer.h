@@ -26,6 +26,7 @@ struct PairExample {
   std::vector<int32_t> prompt_ids, chosen_ids, rejected_ids;
   double consistency;                           // C of the loss, in [0, 1]
   double reference_chosen, reference_rejected;  // frozen sequence log-probs
+  double implicit_margin, judge_margin;         // of the agreement term: train/loss.h
 };
 
 // Means over the examples of the step (sums for counts).

@@ -14,6 +14,23 @@ export const pairCommand = defineCommand({
     ),
     constant: number('C of every pair with --weight constant', { min: 0, max: 1 }),
     minConsistency: number('groups whose C is lower make no pair', { min: 0, max: 1, default: 0 }),
+    ties: choice(
+      'different responses share the best or worst reward: take the first, make no pair, or see --margin',
+      ['first', 'drop', 'margin'],
+      { default: 'first' },
+    ),
+    margin: number('with --ties margin: a pair needs rewards that differ by more', { min: 0 }),
+    lengthBand: number('shortest of the top, longest of the bottom share of the rewards; 0 = off', {
+      min: 0,
+      max: 0.499,
+      default: 0,
+    }),
+    baseResponses: path(
+      "scored rows of the base model's responses: the worst is rejected where it is worse than the group's",
+    ),
+    agreement: choice('keep all pairs, or those that judgeRewards orders alike', ['none', 'judge'], {
+      default: 'none',
+    }),
   },
   notes: 'Groups that make no pair are counted by their reason on standard error.',
   async run(values, context) {

@@ -18,6 +18,11 @@ export const rankCommand = defineCommand({
         default: 'linear',
       },
     ),
+    history: choice(
+      'rows with history: tau against the previous policy, the same and a report, or the mean over all',
+      ['previous', 'report', 'all'],
+      { default: 'previous' },
+    ),
   },
   notes:
     'Rows keep their fields and get tau and consistency; both are null, with undefinedBecause, where a group has ' +

@@ -13,6 +13,18 @@ export const trainCommand = defineCommand({
       min: 0,
       defaultText: '0',
     }),
+    lengthTerm: number('alpha of R-DPO: u + alpha (|chosen| - |rejected|) in place of u', {
+      min: 0,
+      defaultText: '0',
+    }),
+    agreementCoefficient: number("pulls the implicit reward's preference to the judge's (judgeMargin)", {
+      min: 0,
+      defaultText: '0',
+    }),
+    agreementEntropy: number("adds so much of the entropy of the implicit reward's preference", {
+      min: 0,
+      defaultText: '0',
+    }),
   },
   examples: [
     [
