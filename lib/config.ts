@@ -194,7 +194,7 @@ export const configSchema = z.strictObject({
       ),
     margin: notNegative.optional().describe('Least gap of rewards with ties: margin.'),
     lengthBand: notNegative
-      .lt(0.5, { error: 'must be at least 0 and below 0.5, where the two bands meet' })
+      .lt(0.5)
       .default(0)
       .describe(
         "rho of Meta-Rewarding's length control: chosen is the shortest response in the top rho of the reward's range, rejected the longest in the bottom rho; 0 = off.",
@@ -291,6 +291,13 @@ export function configConflicts(config: CreamConfig): ConfigIssue[] {
   }
   if (train.lengthTerm > 0 && train.loss !== 'sigmoid' && train.loss !== 'sigmoid-norm') {
     report('train.lengthTerm', `has no effect with loss: ${train.loss}; use sigmoid or sigmoid-norm`);
+  }
+  for (const key of ['agreementCoefficient', 'agreementEntropy'] as const) {
+    if (train[key] === 0) continue;
+    report(
+      `train.${key}`,
+      'needs pairs with a judgeMargin, which the stages of a run do not make; give judgeRewards to cream pair, and its pairs to cream train',
+    );
   }
   for (const [name, options] of [
     ['sft', sft],

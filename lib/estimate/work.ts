@@ -33,9 +33,14 @@ export interface StageWork {
 const groupRows = ({ prompt, response }: Lengths, responses: number): number =>
   prompt + responses * Math.max(0, response - 1);
 
-/** Scoring passes of iteration t: the policy, the base, and the previous policy where it is a third model. */
-export function scoringPasses(iteration: number, config: CreamConfig): number {
-  return iteration === 1 || config.score.previousReward === 'anchor' ? 2 : 3;
+/**
+ * Scoring passes of iteration t: the policy, the base, and the previous policy where it is a third model; those of
+ * earlier policies, and the policy's and the base's over M0's responses, where the settings ask for them.
+ */
+export function scoringPasses(iteration: number, { consistency, pairing, score }: CreamConfig): number {
+  const always = iteration === 1 || score.previousReward === 'anchor' ? 2 : 3;
+  const earlier = consistency.history === 'previous' ? 0 : Math.max(0, iteration - 2);
+  return always + earlier + (pairing.rejectedFrom === 'base' ? 2 : 0);
 }
 
 /** Models that are measured on the held-out tasks. */
@@ -56,12 +61,13 @@ export function stagesOf(config: CreamConfig, work: Workload): StageWork[] {
     const passes = Array.from({ length: iterations }, (_, i) => scoringPasses(i + 1, config));
     const allPasses = passes.reduce((sum, count) => sum + count, 0);
     const groups = iterations * work.prompts;
+    const authors = config.pairing.rejectedFrom === 'base' ? 2 : 1;
     stages.push(
       {
         stage: 'sample',
-        what: `${groups} prompts x ${sampling.n}`,
+        what: `${groups} prompts x ${sampling.n}${authors === 2 ? ', by the policy and by M0' : ''}`,
         ...none,
-        generated: groups * sampling.n * work.lengths.response,
+        generated: authors * groups * sampling.n * work.lengths.response,
       },
       {
         stage: 'score',

@@ -35,9 +35,9 @@ Margin agreement_loss(double v, double g, const PreferenceOptions& options) {
   const double p = sigmoid(v), variance = p * sigmoid(-v);
   const double gap = p - sigmoid(g);
   const double entropy = std::log1p(std::exp(-std::abs(v))) + std::abs(v) * sigmoid(-std::abs(v));
-  return {options.agreement_coefficient * gap * (v - g) + options.agreement_entropy * entropy,
-          options.agreement_coefficient * (variance * (v - g) + gap) -
-              options.agreement_entropy * variance * v};
+  return {
+      options.agreement_coefficient * gap * (v - g) + options.agreement_entropy * entropy,
+      options.agreement_coefficient * (variance * (v - g) + gap) - options.agreement_entropy * variance * v};
 }
 
 }  // namespace

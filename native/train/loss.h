@@ -12,7 +12,7 @@ struct PreferenceOptions {
   PreferenceLoss loss = PreferenceLoss::kSigmoid;
   double beta = 0.1;
   double sft_coefficient = 0.0;  // adds -coefficient * logprob(chosen) / |chosen|
-  double length_term = 0.0;      // alpha: u + alpha (|chosen| - |rejected|) in place of u; sigmoid, sigmoid-norm
+  double length_term = 0.0;  // alpha: u + alpha (|chosen| - |rejected|) in place of u; sigmoid, sigmoid-norm
   double agreement_coefficient = 0.0;  // adds coefficient * (KL(p || q) + KL(q || p)), p and q as below
   double agreement_entropy = 0.0;      // adds coefficient * H(p)
 };
@@ -21,8 +21,8 @@ struct PairLogprobs {
   double chosen, rejected;                      // policy
   double reference_chosen, reference_rejected;  // frozen
   int64_t chosen_tokens, rejected_tokens;
-  // Only for the agreement term: p = sigmoid(beta z + implicit_margin) is the probability that the implicit reward
-  // prefers the chosen response, q = sigmoid(judge_margin) the judge's, a constant.
+  // Only for the agreement term: p = sigmoid(beta z + implicit_margin) is the probability that the implicit
+  // reward prefers the chosen response, q = sigmoid(judge_margin) the judge's, a constant.
   double implicit_margin = 0, judge_margin = 0;
 };
 

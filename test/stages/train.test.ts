@@ -30,6 +30,40 @@ t.test('the loss at z = 0 is known for every loss', async (t) => {
   t.equal(at('sigmoid', 0.5), Math.log(2) + 0.5 * 2, 'plus the mean -log p per chosen token');
 });
 
+t.test('the loss at z = 0 with a length term and the agreement term is known per pair', async (t) => {
+  const shifted = -10 * 0.02; // 20 and 30 tokens
+  const expected =
+    -0.7 * Math.log(1 / (1 + Math.exp(-shifted))) - 0.3 * Math.log(1 / (1 + Math.exp(shifted)));
+  const start = lossAtStart([PAIR], { ...options, lengthTerm: 0.02 }, 0.1);
+  t.ok(Math.abs(start - expected) < 1e-14);
+  t.equal(
+    lossAtStart([{ ...PAIR, rejectedIds: PAIR.chosenIds }], { ...options, lengthTerm: 0.02 }, 0.1),
+    Math.log(2),
+  );
+  t.throws(
+    () =>
+      checkStart([PAIR], Math.log(2), {
+        options: { ...options, lengthTerm: 0.1 },
+        beta: 0.1,
+        dtype: 'float32',
+      }),
+    {
+      code: 'DIVERGED',
+    },
+  );
+
+  const judged = { ...PAIR, baseChosenLogprob: -50, baseRejectedLogprob: -50, judgeMargin: 1 };
+  const [p, q] = [1 / (1 + Math.exp(-2)), 1 / (1 + Math.exp(-1))]; // beta ((-40 + 50) - (-60 + 50)) = 2
+  const kl = (a: number, b: number) => a * Math.log(a / b) + (1 - a) * Math.log((1 - a) / (1 - b));
+  const both = lossAtStart([judged], { ...options, agreementCoefficient: 0.5, agreementEntropy: 0.1 }, 0.1);
+  const entropy = -p * Math.log(p) - (1 - p) * Math.log(1 - p);
+  t.ok(Math.abs(both - (Math.log(2) + 0.5 * (kl(p, q) + kl(q, p)) + 0.1 * entropy)) < 1e-12);
+  t.throws(() => lossAtStart([PAIR], { ...options, agreementCoefficient: 0.5 }, 0.1), {
+    code: 'MISSING_SCORES',
+    message: /pair a has no judgeMargin/,
+  });
+});
+
 t.test('a training that does not start at log 2 is stopped', async (t) => {
   const start = (loss: number, dtype: 'float32' | 'bfloat16' = 'float32') =>
     checkStart([PAIR], loss, { options, beta: 0.1, dtype });

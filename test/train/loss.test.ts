@@ -15,6 +15,11 @@ interface Pair {
   loss: Kind;
   beta: number;
   sftCoefficient: number;
+  lengthTerm?: number;
+  agreementCoefficient?: number;
+  agreementEntropy?: number;
+  implicitMargin?: number;
+  judgeMargin?: number;
 }
 interface Loss {
   loss: number;
@@ -151,4 +156,59 @@ t.test('huge margins neither overflow nor cancel', async (t) => {
 t.test('the hinge is flat beyond its margin', async (t) => {
   const { loss, dChosen } = preferenceLoss(withMargin(20, { loss: 'hinge', consistency: 1 }));
   t.same([loss, Math.abs(dChosen)], [0, 0]);
+});
+
+t.test('the length term is R-DPO: alpha per token that the chosen response is longer', async (t) => {
+  // TRL style, C = 1: -log sigmoid(beta (ratio_w - ratio_l) + alpha (|y_w| - |y_l|))
+  for (const lengthTerm of [0.01, 0.3]) {
+    const shifted = 0.1 * (2 - -1) + lengthTerm * (8 - 5);
+    const { loss, dChosen, dRejected } = preferenceLoss({ ...PAIR, consistency: 1, lengthTerm });
+    close(t, [loss], [-Math.log(1 / (1 + Math.exp(-shifted)))], { rtol: 1e-13 });
+    const slope = -0.1 / (1 + Math.exp(shifted));
+    close(t, [dChosen, dRejected], [slope, -slope], { rtol: 1e-12 });
+    t.strictSame(
+      preferenceLoss({ ...PAIR, loss: 'hinge', lengthTerm }),
+      preferenceLoss({ ...PAIR, loss: 'hinge' }),
+      'members of other families have no length term',
+    );
+  }
+  const { dChosen } = preferenceLoss(withMargin(0, { consistency: 1, lengthTerm: 0.1 }));
+  t.ok(-dChosen < 0.05, 'a longer chosen response is pushed less than by DPO, 0.1 / 2');
+});
+
+t.test('with all terms the derivatives are the finite differences', async (t) => {
+  const h = 1e-4;
+  for (const loss of KINDS) {
+    for (const judgeMargin of [-1.5, 0, 4]) {
+      const pair: Pair = {
+        ...PAIR,
+        loss,
+        lengthTerm: 0.07,
+        agreementCoefficient: 0.4,
+        agreementEntropy: 0.2,
+        implicitMargin: 0.9,
+        judgeMargin,
+      };
+      const slope = (key: 'chosen' | 'rejected') =>
+        (preferenceLoss({ ...pair, [key]: pair[key] + h }).loss -
+          preferenceLoss({ ...pair, [key]: pair[key] - h }).loss) /
+        (2 * h);
+      const { dChosen, dRejected } = preferenceLoss(pair);
+      close(t, [dChosen, dRejected], [slope('chosen'), slope('rejected')], { rtol: 1e-7, atol: 1e-9 });
+    }
+  }
+});
+
+t.test('the agreement term is the symmetric KL divergence plus entropy, by their definitions', async (t) => {
+  const [p, q] = [0.8, 0.3];
+  const logit = (x: number) => Math.log(x / (1 - x));
+  const kl = (a: number, b: number) => a * Math.log(a / b) + (1 - a) * Math.log((1 - a) / (1 - b));
+  const pair = { ...PAIR, implicitMargin: logit(p) - 0.1 * 3, judgeMargin: logit(q) };
+  const plain = preferenceLoss(pair).loss;
+  const divergence = preferenceLoss({ ...pair, agreementCoefficient: 1 }).loss - plain;
+  close(t, [divergence], [kl(p, q) + kl(q, p)], { rtol: 1e-12 });
+  const entropy = preferenceLoss({ ...pair, agreementEntropy: 1 }).loss - plain;
+  close(t, [entropy], [-p * Math.log(p) - (1 - p) * Math.log(1 - p)], { rtol: 1e-12 });
+  const agreeing = preferenceLoss({ ...pair, judgeMargin: logit(p), agreementCoefficient: 5 });
+  close(t, [agreeing.loss], [plain], { rtol: 1e-12 }, 'nothing where both agree');
 });
