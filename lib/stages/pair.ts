@@ -28,6 +28,16 @@ export function pair(
   options: PairOptions,
   base?: readonly ScoredGroup[],
 ): Pairs {
+  const { lengthBand = 0, ties, margin } = options;
+  if (!(lengthBand >= 0 && lengthBand < 0.5)) {
+    throw new CreamError('INVALID_ARGUMENT', `lengthBand must be in [0, 0.5), got ${lengthBand}`);
+  }
+  if (lengthBand > 0 && base !== undefined) {
+    throw new CreamError('INVALID_ARGUMENT', 'lengthBand and base responses both choose the rejected one');
+  }
+  if (ties === 'margin' && margin === undefined) {
+    throw new CreamError('INVALID_ARGUMENT', 'ties "margin" needs a margin');
+  }
   const defined = groups.flatMap((group) => (group.consistency === null ? [] : [group.consistency]));
   const meanConsistency =
     defined.length === 0 ? null : defined.reduce((sum, c) => sum + c, 0) / defined.length;

@@ -195,3 +195,71 @@ t.test('pair refuses settings without effect, rows that were not ranked, and an 
   t.equal(none.code, 4);
   t.match(none.stderr, '1 groups made no pair: 1 policy-constant [NO_PAIRS]');
 });
+
+t.test('pair takes the options that compose, and says what they decided', async (t) => {
+  const row = (rewards: number[], extra: object = {}) => ({
+    id: 'a',
+    prompt: 'x',
+    promptIds: [1],
+    responses: rewards.map((_, i) => ({ ids: Array(rewards.length - i).fill(i + 3), text: `r${i}` })),
+    rewards,
+    previousRewards: [3, 2, 1],
+    logprobs: [-1, -2, -3],
+    tau: 1,
+    consistency: 1,
+    ...extra,
+  });
+  const directory = t.testdir({
+    'base.jsonl': text([{ ...row([-1, -5]), logprobs: [-7, -8] }].map(({ previousRewards: _, ...r }) => r)),
+  });
+  const run = (rewards: number[], options: string[], extra: object = {}) =>
+    cream(['pair', '-i', '-', '--weight', 'one', ...options], {
+      stdin: text([row(rewards, extra)]),
+      cwd: directory,
+    });
+  const [band, base, judge, disagree, drop] = await Promise.all([
+    run([10, 9.5, 0], ['--length-band', '0.1']),
+    run([3, 2, 1], ['--base-responses', 'base.jsonl']),
+    run([3, 2, 1], ['--agreement', 'judge'], { judgeRewards: [4, 0, 1.5], baseLogprobs: [-4, -5, -6] }),
+    run([3, 2, 1], ['--agreement', 'judge'], { judgeRewards: [1, 0, 2] }),
+    run([3, 3, 1], ['--ties', 'drop']),
+  ]);
+  t.match(jsonLines<Pair>(band.stdout), [{ chosen: 'r1', rejectedIds: [5] }], band.stderr);
+  t.match(band.stderr, 'among the pairs: 1 moved by length');
+  t.match(
+    jsonLines<Pair>(base.stdout),
+    [{ chosen: 'r0', rejectedFrom: 'base', rejectedReward: -5, referenceRejectedLogprob: -8 }],
+    base.stderr,
+  );
+  t.match(base.stderr, '1 rejected from the base model');
+  t.match(jsonLines<Pair>(judge.stdout), [
+    { judgeMargin: 2.5, baseChosenLogprob: -4, baseRejectedLogprob: -6 },
+  ]);
+  t.match(disagree.stderr, 'made no pair: 1 rewards-disagree [NO_PAIRS]');
+  t.match(drop.stderr, 'made no pair: 1 tied-extreme [NO_PAIRS]');
+  const refused = await Promise.all([
+    run([3, 2, 1], ['--ties', 'margin']),
+    run([3, 2, 1], ['--length-band', '0.2', '--base-responses', 'base.jsonl']),
+    run([3, 2, 1], ['--length-band', '0.2', '--ties', 'drop']),
+  ]);
+  t.strictSame(
+    refused.map(({ code }) => code),
+    [2, 2, 2],
+  );
+});
+
+t.test('rank compares with every earlier policy where rows have a history', async (t) => {
+  const rows = [{ ...ROWS[0], history: [{ model: 1, logprobs: [0, 0, 0, 0, 0], rewards: [5, 4, 3, 2, 1] }] }];
+  const run = (history: unknown, ...options: string[]) =>
+    cream(['rank', '-i', '-', ...options], { stdin: text(rows.map((row) => ({ ...row, history }))) });
+  const all = await run(rows[0]!.history, '--history', 'all');
+  t.match(
+    jsonLines(all.stdout),
+    [{ tau: 0, consistency: 0.5, historyTau: [{ model: 1, tau: -1 }] }],
+    all.stderr,
+  );
+  t.match(all.stderr, 'M1: mean tau -1.000 over 1 groups');
+  const bad = await run([{ model: 1, rewards: [1] }], '--history', 'all');
+  t.equal(bad.code, 4);
+  t.match(bad.stderr, 'stdin:1: history[0] must be {model, rewards}, a whole number and 5 numbers');
+});

@@ -201,6 +201,15 @@ t.test('permuting responses keeps the pair, and dropping groups changes no other
   );
 });
 
+t.test('the function refuses what the settings refuse', async (t) => {
+  const one = group('a', { rewards: [1, 2, 3] });
+  const code = 'INVALID_ARGUMENT';
+  t.throws(() => pair([one], { ...ONE, lengthBand: 0.5 }), { code, message: /\[0, 0\.5\), got 0\.5/ });
+  t.throws(() => pair([one], { ...ONE, lengthBand: Number.NaN }), { code });
+  t.throws(() => pair([one], { ...ONE, lengthBand: 0.1 }, [scored('a', { rewards: [0, 1] })]), { code });
+  t.throws(() => pair([one], { ...ONE, ties: 'margin' }), { code });
+});
+
 t.test('settings that cannot go together are refused with what to do', async (t) => {
   const refused = (settings: object, message: RegExp) =>
     t.throws(() => validateConfig({ model: 'm', iterations: 0, ...settings }), {
