@@ -164,6 +164,32 @@ t.test("train takes TRL's rows: references from the starting model, weight 1 wit
   await t.rejects(readdir(file('never')));
 });
 
+t.test('train starts where the length term and the agreement term say', async (t) => {
+  const pair = { prompt: 'abc', chosen: 'defgh', rejected: 'xyz' };
+  const judged = { ...pair, judgeMargin: 2, baseChosenLogprob: -30, baseRejectedLogprob: -20 };
+  await write('judged.jsonl', [judged]);
+  await write('unjudged.jsonl', [pair]);
+  const terms = ['--agreement-coefficient', '0.5', '--agreement-entropy', '0.1'];
+  const run = (input: string, output: string, ...options: string[]) =>
+    cream(['train', '-m', 'model', '-i', input, '-o', output, '--metrics', `${output}.jsonl`, ...options], {
+      cwd,
+    });
+  // The first step is checked against the pairs' own numbers: a wrong margin or length would end in DIVERGED.
+  const [both, longer, missing, hinge] = await Promise.all([
+    run('judged.jsonl', 'agreed', '--length-term', '0.2', ...terms),
+    run('unjudged.jsonl', 'longer', '--length-term', '0.2'),
+    run('unjudged.jsonl', 'none', ...terms),
+    run('unjudged.jsonl', 'none', '--length-term', '0.2', '--loss', 'hinge'),
+  ]);
+  t.equal(both.code, 0, both.stderr);
+  t.equal(longer.code, 0, longer.stderr);
+  const loss = async (name: string) => (await read<{ loss: number }>(`${name}.jsonl`))[0]!.loss;
+  t.ok((await loss('longer')) < Math.LN2, 'C = 1 and a longer chosen response: below log 2');
+  t.ok((await loss('agreed')) > (await loss('longer')));
+  t.match(missing.stderr, 'has no judgeMargin');
+  t.equal(hinge.code, 2, hinge.stderr);
+});
+
 t.test('evaluate measures accuracy with its interval', async (t) => {
   await write('task.jsonl', [
     { id: 'q1', question: 'One?', choices: { A: 'x', B: 'y' }, label: 'A' },
