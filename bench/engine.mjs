@@ -1,4 +1,5 @@
 // Our side of the bench: one job on one model, driven over JSON lines (bench/worker.mjs).
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { Model } from '../dist/lib/index.js';
 import { tuneMalloc } from '../dist/lib/native/model.js';
@@ -7,7 +8,8 @@ tuneMalloc(); // as the engine process of a run does
 
 /** Returns `run`, which does the job once and resolves to what must agree with the peer. */
 async function prepare({ job, model: directory, dtype, threads, workload }) {
-  const model = await Model.load(directory, { dtype, threads });
+  const base = await Model.load(directory, { dtype, threads });
+  const model = job === 'lora' ? await base.loadAdapter(join(directory, 'adapter')) : base;
   const work = workload[job];
   if (job === 'generate') {
     const prompts = work.prompts.map((ids, index) => ({ id: `prompt-${index}`, ids }));

@@ -11,6 +11,7 @@ import time
 import torch
 import torch.nn.functional as F
 import transformers
+from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 transformers.utils.logging.disable_progress_bar()
@@ -92,15 +93,21 @@ def prepare_score(request: dict):
 
 
 def prepare_preference(request: dict):
-    work = request["workload"]["preference"]
+    lora = request["job"] == "lora"
+    work = request["workload"][request["job"]]
     variant = request["variant"]
     # bf16=True of the Trainer: float32 weights and optimizer, autocast forward. Pure bfloat16 is for information.
     pure = variant.get("weights") == "bfloat16"
-    model = load(request, torch.bfloat16 if pure else torch.float32).train()
+    # Frozen weights are kept in the working type, adapters in float32, as PEFT does.
+    frozen_bfloat16 = lora and request["dtype"] == "bfloat16"
+    model = load(request, torch.bfloat16 if pure or frozen_bfloat16 else torch.float32)
+    if lora:
+        model = PeftModel.from_pretrained(model, request["model"] + "/adapter", is_trainable=True)
+    model = model.train()
     autocast = torch.autocast("cpu", torch.bfloat16, enabled=request["dtype"] == "bfloat16" and not pure)
     logprobs_of = HEADS[variant["head"]]
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=work["learningRate"], weight_decay=work["weightDecay"], fused=True
+        [p for p in model.parameters() if p.requires_grad], lr=work["learningRate"], weight_decay=work["weightDecay"], fused=True
     )
     pairs = work["pairs"]
     # Chosen and rejected in one batch, as TRL does.
@@ -125,7 +132,12 @@ def prepare_preference(request: dict):
     return run
 
 
-PREPARE = {"generate": prepare_generate, "score": prepare_score, "preference": prepare_preference}
+PREPARE = {
+    "generate": prepare_generate,
+    "score": prepare_score,
+    "preference": prepare_preference,
+    "lora": prepare_preference,
+}
 
 
 def variants(job: str) -> list[dict]:
@@ -133,6 +145,8 @@ def variants(job: str) -> list[dict]:
         return [{}]
     if job == "score":
         return [{"head": head, "batchSize": size} for head in HEADS for size in (20, 10, 5)]
+    if job == "lora":
+        return [{"head": "logits_to_keep"}]  # TRL's fused head replaces the forward of an unwrapped model
     return [{"head": head} for head in HEADS]
 
 
@@ -165,7 +179,7 @@ def main() -> None:
         if request.get("versions"):
             from importlib.metadata import version
 
-            answer = {name: version(name) for name in ("torch", "transformers", "trl")}
+            answer = {name: version(name) for name in ("torch", "transformers", "trl", "peft")}
         elif request.get("tune"):
             torch.set_num_threads(request["threads"])
             # Without tuning: the variant that has won so far.

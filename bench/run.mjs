@@ -1,4 +1,4 @@
-// npm run bench [-- --quick] [--job generate|score|preference] [--dtype float32|bfloat16] [--rounds N] [--threads N] [--no-save] [--no-tune]
+// npm run bench [-- --quick] [--job generate|score|preference|lora] [--dtype float32|bfloat16] [--rounds N] [--threads N] [--no-save] [--no-tune]
 //
 // Measures our engine and transformers on the same checkpoint in one run: both processes stay loaded and take turns,
 // medians are compared, and what both computed must agree.

@@ -26,6 +26,15 @@ export const CONFIG = {
   slidingWindow: Array(12).fill(0),
 };
 
+/** On every matrix of every layer. */
+export const ADAPTER = {
+  rank: 16,
+  alpha: 32,
+  dropout: 0,
+  rankStabilized: false,
+  targetModules: ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'],
+};
+
 const BOS = 1;
 const PROMPT_TOKENS = 64;
 const RESPONSE_TOKENS = 128;
@@ -33,7 +42,7 @@ const GROUPS = 4;
 const SAMPLES = 5;
 
 /** Ratios to reach: the peer's seconds by ours. */
-export const WANTED = { generate: 3, score: 1.4, preference: 1.2 };
+export const WANTED = { generate: 3, score: 1.4, preference: 1.2, lora: 1.4 };
 export const JOBS = Object.keys(WANTED);
 export const DTYPES = ['float32', 'bfloat16'];
 
@@ -53,6 +62,19 @@ export function makeWorkload() {
     promptIds: [BOS, ...ids(PROMPT_TOKENS - 1)],
     responses: Array.from({ length: SAMPLES }, () => ids(RESPONSE_TOKENS)),
   }));
+  const preference = {
+    pairs: groups.map(({ promptIds, responses: [chosenIds, rejectedIds] }, index) => ({
+      promptIds,
+      chosenIds,
+      rejectedIds,
+      consistency: [1, 0.9, 0.8, 0.6][index],
+    })),
+    beta: 0.1,
+    learningRate: 1e-6,
+    weightDecay: 0.01,
+    maxGradNorm: 1,
+    tokens: GROUPS * 2 * RESPONSE_TOKENS,
+  };
   return {
     generate: {
       prompts: groups.map((group) => group.promptIds),
@@ -64,18 +86,8 @@ export function makeWorkload() {
       tokens: GROUPS * SAMPLES * RESPONSE_TOKENS,
     },
     score: { groups, tokens: GROUPS * SAMPLES * RESPONSE_TOKENS },
-    preference: {
-      pairs: groups.map(({ promptIds, responses: [chosenIds, rejectedIds] }, index) => ({
-        promptIds,
-        chosenIds,
-        rejectedIds,
-        consistency: [1, 0.9, 0.8, 0.6][index],
-      })),
-      beta: 0.1,
-      learningRate: 1e-6,
-      weightDecay: 0.01,
-      maxGradNorm: 1,
-      tokens: GROUPS * 2 * RESPONSE_TOKENS,
-    },
+    preference,
+    // The same step on an adapter over frozen weights.
+    lora: preference,
   };
 }

@@ -38,7 +38,7 @@ const sameIds = (a: Candidate, b: Candidate) =>
 export function candidatesOf(group: ScoredGroup, isFromBase: boolean): Candidate[] {
   return group.responses.map((response, i) => ({
     response,
-    reward: group.rewards?.[i] ?? Number.NaN,
+    reward: (group.pairRewards ?? group.rewards)?.[i] ?? Number.NaN,
     logprob: group.logprobs[i],
     baseLogprob: group.baseLogprobs?.[i],
     judge: group.judgeRewards?.[i],

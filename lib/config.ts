@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { type ConfigIssue, issuesOf } from './config-issues.js';
 import { LORA_MODULES } from './data/adapter.js';
 import { CreamError } from './errors.js';
+import { METHOD_NAMES, METHODS, REWARD_SOURCES, WEIGHTS, withMethod } from './methods.js';
 
 // The settings of a run, defined once: types, defaults (the paper's), checks, editor schema and reference table
 // all come from this schema. Nothing else in the package knows a default.
@@ -74,6 +75,12 @@ export const configSchema = z.strictObject({
     .default('auto')
     .describe('CPU threads of the engine; part of what makes a run repeatable.'),
   iterations: z.int().min(0).default(2).describe('T, the number of preference iterations: M1 -> M(T+1).'),
+  method: z
+    .enum(METHOD_NAMES)
+    .optional()
+    .describe(
+      `A name for reward.source and consistency.weight together: ${METHOD_NAMES.join(', ')}. Left out: cream's, or what those settings say.`,
+    ),
   beta: positive.default(0.1).describe('beta of the implicit reward and of the preference loss.'),
   maxLength: autoOrCount
     .default('auto')
@@ -160,13 +167,27 @@ export const configSchema = z.strictObject({
       ),
   }),
 
+  reward: section('By what the best and the worst response of a group are chosen.', {
+    source: z
+      .enum(REWARD_SOURCES)
+      .default('implicit')
+      .describe(
+        "implicit: the policy's DPO reward against M0. likelihood: its log-likelihood per token. worst-of: the lower of the policy's and the previous policy's DPO reward. verifier: 1 for an answer that agrees with the prompt's label, else 0. module: a function of your own.",
+      ),
+    module: path
+      .optional()
+      .describe(
+        'With source: module. A JavaScript module whose default export takes groups {id, prompt, responses: [{text, ids, finishReason}], label?} and returns, or promises, a list of numbers per group. It runs with all rights of the process.',
+      ),
+  }),
+
   consistency: section('Agreement of the two rankings, and the weight that it gives to a pair.', {
     metric: z
       .enum(['kendall', 'spearman', 'topOrder'])
       .default('kendall')
       .describe("Kendall's tau-b, Spearman's rho, or agreement on both the best and the worst response."),
     weight: z
-      .enum(['dataset', 'sample', 'one', 'constant'])
+      .enum(WEIGHTS)
       .default('dataset')
       .describe(
         "C of a pair: the slice's mean (CREAM), the group's own, 1 (SRLM, plain DPO), or a constant.",
@@ -259,6 +280,28 @@ export function configConflicts(config: CreamConfig): ConfigIssue[] {
   if (config.iterations > 0 && data.prompts === undefined) {
     report('data.prompts', 'is missing: the preference iterations need prompts (or set iterations: 0)');
   }
+  if (config.method !== undefined) {
+    const { source, weight } = METHODS[config.method];
+    const differs = (where: string, actual: string, expected: string) => {
+      if (actual !== expected)
+        report(where, `is ${actual}, but method: ${config.method} means ${expected}; remove one of the two`);
+    };
+    differs('reward.source', config.reward.source, source);
+    differs('consistency.weight', consistency.weight, weight);
+  }
+  const { reward } = config;
+  if (reward.source === 'module' && reward.module === undefined) {
+    report('reward.module', 'is missing: source: module needs the path of a JavaScript module');
+  }
+  if (reward.source === 'worst-of' && config.score.previousReward === 'anchor') {
+    report(
+      'reward.source',
+      'is worst-of, which needs the previous policy; score.previousReward: anchor leaves it out',
+    );
+  }
+  if (reward.source !== 'module' && reward.module !== undefined) {
+    report('reward.module', `has no effect with source: ${reward.source}; set source: module or remove it`);
+  }
   if (consistency.weight === 'constant' && consistency.constant === undefined) {
     report('consistency.constant', 'is missing: weight: constant needs it');
   }
@@ -282,6 +325,9 @@ export function configConflicts(config: CreamConfig): ConfigIssue[] {
   }
   if (pairing.ties !== 'margin' && pairing.margin !== undefined) {
     report('pairing.margin', `has no effect with ties: ${pairing.ties}; set ties: margin or remove it`);
+  }
+  if (reward.source === 'worst-of' && pairing.rejectedFrom === 'base') {
+    report('pairing.rejectedFrom', "must not be base with reward.source: worst-of, which M0's responses do not have");
   }
   if (pairing.lengthBand > 0 && pairing.rejectedFrom === 'base') {
     report('pairing.lengthBand', 'cannot go with rejectedFrom: base, both choose the rejected response');
@@ -345,8 +391,9 @@ export function configConflicts(config: CreamConfig): ConfigIssue[] {
 
 /** All that is wrong with a settings object, or the complete settings. Paths stay as they are. */
 export function checkConfig(input: unknown): { config: CreamConfig } | { issues: ConfigIssue[] } {
-  const parsed = configSchema.safeParse(input);
-  if (!parsed.success) return { issues: issuesOf(parsed.error, configSchema, input) };
+  const complete = withMethod(input);
+  const parsed = configSchema.safeParse(complete);
+  if (!parsed.success) return { issues: issuesOf(parsed.error, configSchema, complete) };
   const issues = configConflicts(parsed.data);
   return issues.length > 0 ? { issues } : { config: parsed.data };
 }
@@ -363,9 +410,12 @@ export function validateConfig(input: unknown): CreamConfig {
 
 /** Settings with absolute paths; `base` gives the directory that a setting's relative path starts from. */
 export function absoluteConfig(config: CreamConfig, base: (setting: string) => string): CreamConfig {
-  const { data } = config;
+  const { data, reward } = config;
   return {
     ...config,
+    ...(reward.module === undefined
+      ? {}
+      : { reward: { ...reward, module: resolve(base('reward.module'), reward.module) } }),
     model: resolve(base('model'), config.model),
     output: resolve(base('output'), config.output),
     data: {

@@ -2,11 +2,13 @@ import { CreamError } from './errors.js';
 import type { Model } from './native/model.js';
 import type { Run, StageInfo } from './run/run.js';
 import { readRecords, recordsToText } from './run/records.js';
+import { loadRewardModule } from './run/reward-module.js';
 import { writeFileDurably } from './run/storage.js';
 import { rankingAccuracy, summarizeConsistency, summarizeHistory, tally } from './run/summary.js';
 import type { World } from './run/world.js';
 import { pair } from './stages/pair.js';
 import { consistencyOf, rank } from './stages/rank.js';
+import { withPairRewards } from './stages/reward.js';
 import { sample } from './stages/sample.js';
 import { earlierJudges, type GroupLogprobs, judgesOf, score, withRewards } from './stages/score.js';
 import { sft } from './stages/sft.js';
@@ -120,7 +122,7 @@ async function sampleResponses(
 }
 
 async function scoreResponses(
-  { run, models, fineTuned }: World,
+  { run, models, fineTuned, correctness }: World,
   t: number,
   author: Author = 'policy',
 ): Promise<void> {
@@ -173,9 +175,18 @@ async function scoreResponses(
       },
       { beta, lengthNormalize, judges },
     );
+    const { reward } = run.config;
+    const rewarded = await withPairRewards(scored, {
+      source: reward.source,
+      hasPreviousReward: t > 2 || (t === 2 && fineTuned),
+      beta,
+      lengthNormalize,
+      correct: reward.source === 'verifier' ? await correctness(t, scored) : new Map(),
+      ...(reward.module === undefined ? {} : { reward: await loadRewardModule(reward.module) }),
+    });
     const records = isBase
-      ? scored.map(({ previousRewards: _, previousLogprobs: __, ...group }) => group)
-      : scored;
+      ? rewarded.map(({ previousRewards: _, previousLogprobs: __, ...group }) => group)
+      : rewarded;
     await write(run, scoresOf(t, author), records);
     return { result: { passes: Object.keys(passes).length } };
   });

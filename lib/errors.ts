@@ -7,6 +7,7 @@ export type ErrorCode =
   | 'INVALID_CHECKPOINT' // a model folder cannot be used
   | 'INVALID_DATA' // a data file cannot be used
   | 'MISSING_SCORES' // a record lacks what a later stage needs
+  | 'REWARD_FAILED' // a user's reward function threw or returned something else than rewards
   | 'NO_PAIRS' // an iteration produced no usable preference pair
   | 'DIVERGED' // loss or gradients stayed non-finite, or step 0 did not start at log 2
   | 'RUN_MISMATCH' // resuming with another config, data set or model
@@ -28,6 +29,7 @@ export const EXIT_CODES: Readonly<Record<ErrorCode, number>> = {
   INVALID_CHECKPOINT: 4,
   INVALID_DATA: 4,
   MISSING_SCORES: 4,
+  REWARD_FAILED: 4,
   NO_PAIRS: 4,
   DIVERGED: 5,
   RUN_MISMATCH: 2,

@@ -22,6 +22,8 @@ export type * from './run/summary.js';
 export { nullTau, rankingAccuracy, summarizeConsistency, summarizeHistory } from './run/summary.js';
 export { pair, type PairOptions, type Pairs } from './stages/pair.js';
 export { consistencyOf, rank, type RankOptions, topOrder } from './stages/rank.js';
+export { METHODS, type MethodName, type RewardSource } from './methods.js';
+export { type RewardFunction, type RewardOptions, withPairRewards } from './stages/reward.js';
 export { sample, type SampleOptions, type TokenizedPrompt } from './stages/sample.js';
 export { earlierJudges, judgesOf, score, withRewards } from './stages/score.js';
 export { choosePair, type Candidate, type Choice, type ChoiceOptions } from './choose-pair.js';

@@ -46,6 +46,8 @@ export interface ScoredGroup extends Group {
   rewards?: number[];
   /** The reward by which the previous policy ranks. */
   previousRewards?: number[];
+  /** By what pairs are made, where that is not `rewards` (settings reward.source). */
+  pairRewards?: number[];
   /** The same responses as earlier policies rank them, latest first; with consistency.history all or report. */
   history?: EarlierRewards[];
   /** Mean score that the judge gave each response; the agreement filter and its loss need it. */
@@ -85,7 +87,8 @@ export interface PreferencePair {
   rejectedIds: number[];
   chosenReward: number;
   rejectedReward: number;
-  consistency: number;
+  /** null where the group has none and its weight does not depend on it. */
+  consistency: number | null;
   /** The group's own rank correlation; absent in pairs that were not ranked here. */
   tau?: number;
   weight: number;

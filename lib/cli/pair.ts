@@ -59,7 +59,7 @@ export async function pairGroups(values: PairValues, { terminal, signal, isQuiet
 function parseScored(row: JsonlRow, needed: readonly ('rewards' | 'previousRewards' | 'logprobs')[]) {
   const { id, prompt, promptIds, responses } = parseResponses(row);
   if (promptIds === undefined) throw rowError(row, 'promptIds is missing; cream score adds it');
-  const numbers = (name: 'rewards' | 'previousRewards' | 'logprobs' | 'baseLogprobs' | 'judgeRewards') => {
+  const numbers = (name: 'rewards' | 'previousRewards' | 'logprobs' | 'baseLogprobs' | 'judgeRewards' | 'pairRewards') => {
     const list = numberList(row, name);
     if (list === undefined) {
       if (needed.some((one) => one === name)) throw rowError(row, `${name} is missing; cream score adds it`);
@@ -71,7 +71,11 @@ function parseScored(row: JsonlRow, needed: readonly ('rewards' | 'previousRewar
   const [rewards, previousRewards, logprobs] = (['rewards', 'previousRewards', 'logprobs'] as const).map(
     (name) => numbers(name) ?? [],
   ) as [number[], number[], number[]];
-  const [baseLogprobs, judgeRewards] = [numbers('baseLogprobs'), numbers('judgeRewards')];
+  const [baseLogprobs, judgeRewards, pairRewards] = [
+    numbers('baseLogprobs'),
+    numbers('judgeRewards'),
+    numbers('pairRewards'),
+  ];
   const responseIds = has(row, 'responseIds') ? (row.value['responseIds'] as unknown[]) : [];
   const tokenised = responses.map(({ ids, text }, i): Response => {
     const known = ids ?? idsOrNone(row, responseIds[i]);
@@ -87,6 +91,7 @@ function parseScored(row: JsonlRow, needed: readonly ('rewards' | 'previousRewar
     numTokens: tokenised.map(({ ids }) => ids.length),
     rewards,
     previousRewards,
+    ...(pairRewards !== undefined && { pairRewards }),
     ...(baseLogprobs !== undefined && { baseLogprobs }),
     ...(judgeRewards !== undefined && { judgeRewards }),
   };

@@ -26,7 +26,7 @@ const FREE = new Set([
   'sft.checkpointEverySteps',
   'train.checkpointEverySteps',
 ]);
-const BY_CONTENT = new Set(['model', 'data.sft', 'data.prompts']);
+const BY_CONTENT = new Set(['model', 'data.sft', 'data.prompts', 'reward.module']);
 
 /** Digests of everything that the settings name. */
 export async function digestInputs(config: CreamConfig): Promise<Record<string, string>> {
@@ -52,6 +52,7 @@ export async function digestInputs(config: CreamConfig): Promise<Record<string, 
   const { sft, prompts, evaluation } = config.data;
   if (sft !== undefined) await add('data.sft', sft, 'INVALID_DATA');
   if (prompts !== undefined && config.iterations > 0) await add('data.prompts', prompts, 'INVALID_DATA');
+  if (config.reward.module !== undefined) await add('reward.module', config.reward.module, 'INVALID_DATA');
   for (const task of evaluation) await add(`data.evaluation.${task.name}`, task.path, 'INVALID_DATA');
   return inputs;
 }

@@ -4,7 +4,7 @@ import { CreamError } from '../errors.js';
 import type { EvaluatedProblem } from '../stages/evaluate.js';
 import { Model } from '../native/model.js';
 import type { SftExample } from '../stages/sft.js';
-import type { RankedGroup } from '../types.js';
+import type { Group } from '../types.js';
 import {
   type Dropped,
   type Prompt,
@@ -30,7 +30,7 @@ export interface World {
   /** The prompts of iteration t. */
   prompts: (t: number) => Promise<Prompt[]>;
   /** Which responses are right, by prompt id, for the prompts of iteration t that have a label. */
-  correctness: (t: number, groups: readonly RankedGroup[]) => Promise<Map<string, boolean[]>>;
+  correctness: (t: number, groups: readonly Group[]) => Promise<Map<string, boolean[]>>;
   evaluateTasks: (
     model: Model,
     info: StageInfo,

@@ -18,6 +18,8 @@ export interface Pairs {
   choices: PairChoices;
 }
 
+const isFixed = (weight: PairOptions['weight']) => weight === 'one' || weight === 'constant';
+
 /**
  * Best and worst response of each group become a pair that carries the weight C of the loss. A group that makes
  * none is listed with its reason. `base` holds M0's responses to the same prompts, scored by the same reward: the
@@ -48,25 +50,33 @@ export function pair(
   const choices: PairChoices = { tiedBest: 0, tiedWorst: 0, rejectedFromBase: 0, movedByLength: 0 };
   for (const group of groups) {
     const { id, responses, consistency } = group;
+    const rewards = group.pairRewards ?? group.rewards;
     const drop = (reason: NoPairReason) => dropped.push({ id, reason });
     if (responses.some((response) => response.ids.length === 0)) {
       drop('empty-response'); // its reward per token does not exist, so neither does the ranking
       continue;
     }
-    if (consistency === null) {
+    // The agreement of two policies says nothing of a reward that is neither's, unless it is asked for as the weight.
+    const needsConsistency =
+      group.pairRewards === undefined || options.minConsistency > 0 || !isFixed(options.weight);
+    if (!rewards.every(Number.isFinite)) {
+      drop('not-finite');
+      continue;
+    }
+    if (consistency === null && needsConsistency) {
       drop(group.undefinedBecause ?? 'not-finite');
       continue;
     }
     const choice = choosePair(candidatesOf(group, false), baseCandidates(group, baseById), options);
     if (typeof choice === 'string') drop(choice);
-    else if (consistency < options.minConsistency) drop('below-min-consistency');
+    else if (consistency !== null && consistency < options.minConsistency) drop('below-min-consistency');
     else {
       const { chosen, rejected } = choice;
       choices.tiedBest += Number(choice.isTiedBest);
       choices.tiedWorst += Number(choice.isTiedWorst);
       choices.rejectedFromBase += Number(rejected.isFromBase);
       const isMoved =
-        chosen.reward < Math.max(...group.rewards) || rejected.reward > Math.min(...group.rewards);
+        chosen.reward < Math.max(...rewards) || rejected.reward > Math.min(...rewards);
       choices.movedByLength += Number(isMoved);
       pairs.push(toPair(group, choice, consistency, weightOf(consistency, meanConsistency!, options)));
     }
@@ -74,12 +84,12 @@ export function pair(
   return { pairs, dropped, meanConsistency, choices };
 }
 
-function weightOf(own: number, mean: number, { weight, constant }: PairOptions): number {
+function weightOf(own: number | null, mean: number, { weight, constant }: PairOptions): number {
   switch (weight) {
     case 'dataset':
       return mean;
     case 'sample':
-      return own;
+      return own!;
     case 'one':
       return 1;
     case 'constant':
@@ -100,7 +110,7 @@ function baseCandidates({ id }: RankedGroup, baseById: ReadonlyMap<string, Score
 function toPair(
   group: RankedGroup,
   { chosen, rejected }: Choice,
-  consistency: number,
+  consistency: number | null,
   weight: number,
 ): PreferencePair {
   if (!Number.isFinite(chosen.logprob) || !Number.isFinite(rejected.logprob)) {

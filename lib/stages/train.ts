@@ -192,7 +192,9 @@ export async function train(
         'rewards/accuracies': metrics.rewardsAccuracies,
         'logps/chosen': metrics.logpsChosen,
         'logps/rejected': metrics.logpsRejected,
-        'cream/consistency': mean((pair) => pair.consistency),
+        ...(batch.every(({ consistency }) => consistency !== null)
+          ? { 'cream/consistency': mean(({ consistency }) => consistency!) }
+          : {}),
         ...(batch.every(({ tau }) => tau !== undefined) ? { 'cream/tau': mean(({ tau }) => tau!) } : {}),
         'cream/weight': mean((pair) => pair.weight),
         'cream/weights_moved': metrics.weightsMoved,

@@ -135,7 +135,7 @@ t.test('§6.3 each pair belongs to its own group, and permuting responses keeps 
           p.chosenReward === Math.max(...a) &&
           p.rejectedReward === Math.min(...a) &&
           (!unique || other.chosenIds[0] === p.chosenIds[0]) &&
-          Math.abs(other.consistency - p.consistency) < 1e-12
+          Math.abs(other.consistency! - p.consistency!) < 1e-12
         );
       });
     }),
