@@ -327,7 +327,10 @@ export function configConflicts(config: CreamConfig): ConfigIssue[] {
     report('pairing.margin', `has no effect with ties: ${pairing.ties}; set ties: margin or remove it`);
   }
   if (reward.source === 'worst-of' && pairing.rejectedFrom === 'base') {
-    report('pairing.rejectedFrom', "must not be base with reward.source: worst-of, which M0's responses do not have");
+    report(
+      'pairing.rejectedFrom',
+      "must not be base with reward.source: worst-of, which M0's responses do not have",
+    );
   }
   if (pairing.lengthBand > 0 && pairing.rejectedFrom === 'base') {
     report('pairing.lengthBand', 'cannot go with rejectedFrom: base, both choose the rejected response');

@@ -59,7 +59,9 @@ export async function pairGroups(values: PairValues, { terminal, signal, isQuiet
 function parseScored(row: JsonlRow, needed: readonly ('rewards' | 'previousRewards' | 'logprobs')[]) {
   const { id, prompt, promptIds, responses } = parseResponses(row);
   if (promptIds === undefined) throw rowError(row, 'promptIds is missing; cream score adds it');
-  const numbers = (name: 'rewards' | 'previousRewards' | 'logprobs' | 'baseLogprobs' | 'judgeRewards' | 'pairRewards') => {
+  const numbers = (
+    name: 'rewards' | 'previousRewards' | 'logprobs' | 'baseLogprobs' | 'judgeRewards' | 'pairRewards',
+  ) => {
     const list = numberList(row, name);
     if (list === undefined) {
       if (needed.some((one) => one === name)) throw rowError(row, `${name} is missing; cream score adds it`);

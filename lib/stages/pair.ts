@@ -75,8 +75,7 @@ export function pair(
       choices.tiedBest += Number(choice.isTiedBest);
       choices.tiedWorst += Number(choice.isTiedWorst);
       choices.rejectedFromBase += Number(rejected.isFromBase);
-      const isMoved =
-        chosen.reward < Math.max(...rewards) || rejected.reward > Math.min(...rewards);
+      const isMoved = chosen.reward < Math.max(...rewards) || rejected.reward > Math.min(...rewards);
       choices.movedByLength += Number(isMoved);
       pairs.push(toPair(group, choice, consistency, weightOf(consistency, meanConsistency!, options)));
     }
