@@ -103,9 +103,8 @@ __device__ __forceinline__ int update_span(const Master& master, float* gradient
 }
 
 template <typename Master, int kSize>
-__global__ void __launch_bounds__(kThreads)
-    adamw_kernel(Master master, float* gradient, float* m, float* v, int64_t* moved, int64_t size,
-                 AdamWFactors f) {
+__global__ void __launch_bounds__(kThreads) adamw_kernel(Master master, float* gradient, float* m, float* v,
+                                                         int64_t* moved, int64_t size, AdamWFactors f) {
   const int64_t begin = static_cast<int64_t>(blockIdx.x) * kAdamWBlock;
   const int64_t end = begin + kAdamWBlock < size ? begin + kAdamWBlock : size;
   int count = 0;
