@@ -25,6 +25,8 @@ export { consistencyOf, rank, type RankOptions, topOrder } from './stages/rank.j
 export { METHODS, type MethodName, type RewardSource } from './methods.js';
 export { type RewardFunction, type RewardOptions, withPairRewards } from './stages/reward.js';
 export { sample, type SampleOptions, type TokenizedPrompt } from './stages/sample.js';
+export { judgePrompt, readScore } from './data/judge-prompt.js';
+export { judge, type JudgedGroup, type JudgeOptions } from './stages/judge.js';
 export { earlierJudges, judgesOf, score, withRewards } from './stages/score.js';
 export { choosePair, type Candidate, type Choice, type ChoiceOptions } from './choose-pair.js';
 export { sft, type SftExample } from './stages/sft.js';

@@ -1,0 +1,141 @@
+import { judgePrompt, readScore } from '../data/judge-prompt.js';
+import type { ChatMode } from '../data/tokenizer.js';
+import { CreamError } from '../errors.js';
+import type { FinishReason, Group, PromptInput } from '../types.js';
+
+/** What judging needs of a model. */
+export interface JudgeModel {
+  generate(request: {
+    prompts: { id: string; ids: readonly number[] }[];
+    n?: number;
+    maxNewTokens: number;
+    temperature?: number;
+    topP?: number;
+    stopIds?: readonly number[];
+    seed?: number | bigint;
+    stream?: string;
+    signal?: AbortSignal;
+  }): AsyncIterable<{ promptIndex: number; sample: number; ids: Int32Array; finishReason: FinishReason }>;
+}
+
+/** What judging needs of a tokenizer. */
+export interface JudgeTokenizer {
+  readonly eosIds: readonly number[];
+  promptIdsAll(
+    prompts: readonly { id: string; prompt: PromptInput }[],
+    options: { chat?: ChatMode; signal?: AbortSignal },
+  ): Promise<number[][]>;
+  decode(ids: readonly number[], options: { skipSpecialTokens: boolean }): string;
+}
+
+export interface JudgeOptions {
+  /** k, judgements per response. */
+  judgements: number;
+  maxNewTokens: number;
+  temperature: number;
+  topP: number;
+  /** Limit of judge prompt + judgement in tokens. */
+  maxLength: number;
+  chat?: ChatMode;
+  seed: number;
+  /** Names the draw, as "iteration-1/judge". */
+  stream: string;
+  signal?: AbortSignal;
+}
+
+/** Index i of each list belongs to responses[i]. */
+export interface JudgedGroup {
+  id: string;
+  /** Mean points of the judgements that could be read; NaN where there is none. */
+  rewards: number[];
+  /** The points of every judgement, null where none could be read; no judgement where there was no room for one. */
+  judgements: (number | null)[][];
+  /** Judgements of distinct responses that gave no score. */
+  unparsable: number;
+  /** Distinct responses that leave no room for a judgement within maxLength. */
+  tooLong: number;
+}
+
+/**
+ * The policy's own points, 0 to 5, for every response: the mean of k sampled judgements. Equal responses to one prompt
+ * are judged once, so that they tie. A judgement that was cut by the length limit, or does not end with its score, is
+ * counted and left out of the mean.
+ */
+export async function judge(
+  groups: readonly Group[],
+  model: JudgeModel,
+  tokenizer: JudgeTokenizer,
+  options: JudgeOptions,
+): Promise<JudgedGroup[]> {
+  const { judgements: k, chat, signal, maxNewTokens, maxLength, temperature, topP, seed, stream } = options;
+  const firsts = groups.map(({ responses }) => {
+    const places = new Map<string, number>();
+    return responses.map(({ ids }, i) => {
+      const key = ids.join();
+      if (!places.has(key)) places.set(key, i);
+      return places.get(key)!;
+    });
+  });
+  const asked = groups.flatMap(({ id, prompt, responses }, group) =>
+    [...new Set(firsts[group])].map((response) => ({
+      group,
+      response,
+      id: `${id}/${response}`,
+      prompt: judgePrompt(prompt, responses[response]!.text),
+    })),
+  );
+  const ids = await tokenizer.promptIdsAll(asked, {
+    ...(chat === undefined ? {} : { chat }),
+    ...(signal === undefined ? {} : { signal }),
+  });
+  const judged = asked
+    .map((question, i) => ({
+      ...question,
+      ids: ids[i]!,
+      points: new Array<number | null | undefined>(k).fill(undefined),
+    }))
+    .filter((question) => question.ids.length + maxNewTokens <= maxLength);
+
+  if (judged.length > 0) {
+    const generated = model.generate({
+      prompts: judged.map((question) => ({ id: question.id, ids: question.ids })),
+      n: k,
+      maxNewTokens,
+      temperature,
+      topP,
+      stopIds: tokenizer.eosIds,
+      seed,
+      stream,
+      ...(signal === undefined ? {} : { signal }),
+    });
+    for await (const { promptIndex, sample, ids: said, finishReason } of generated) {
+      const text = tokenizer.decode([...said], { skipSpecialTokens: true });
+      judged[promptIndex]!.points[sample] = finishReason === 'stop' ? readScore(text) : null;
+    }
+  }
+  const missing = judged.find(({ points }) => points.includes(undefined));
+  if (missing !== undefined) {
+    throw new CreamError('NATIVE', `response ${missing.id} got fewer than ${k} judgements`);
+  }
+
+  return groups.map(({ id }, group) => {
+    const own = new Map(
+      judged
+        .filter((question) => question.group === group)
+        .map(({ response, points }) => [response, points as (number | null)[]]),
+    );
+    const judgements = firsts[group]!.map((first) => [...(own.get(first) ?? [])]);
+    return {
+      id,
+      rewards: judgements.map(meanOf),
+      judgements,
+      unparsable: [...own.values()].flat().filter((points) => points === null).length,
+      tooLong: new Set(firsts[group]).size - own.size,
+    };
+  });
+}
+
+function meanOf(points: readonly (number | null)[]): number {
+  const read = points.filter((value) => value !== null);
+  return read.length === 0 ? Number.NaN : read.reduce((sum, value) => sum + value, 0) / read.length;
+}
