@@ -23,6 +23,7 @@ import {
   rowId,
   text,
 } from './rows.js';
+import { publicForm } from './public-forms.js';
 import { type Extraction, taskPrompt } from './tasks.js';
 
 // The kinds of JSONL rows and what they are good for. The kind of each row follows from its keys:
@@ -32,6 +33,7 @@ import { type Extraction, taskPrompt } from './tasks.js';
 //   {prompt, chosen, rejected}        TRL's; prompt may be missing when both are whole conversations
 //   {messages}                        a conversation; the last assistant turn is the response
 //   {question, choices, label}        multiple choice
+//   ARC, OpenBookQA, SIQA, GSM8K      as their publishers write them: {question, choices: {text, label}, answerKey}, ...
 //   {question, answer and/or label}   a free answer, GSM8K's "... #### 42" included
 //   {instruction, input?, output?}    Alpaca's
 //
@@ -102,7 +104,8 @@ export function loadTask(path: string, options: JsonlOptions = {}): Promise<Json
 }
 
 /** The prompt of a row of any kind. */
-export function readPrompt(row: JsonlRow, extract: Extraction = 'auto'): PromptRecord {
+export function readPrompt(given: JsonlRow, extract: Extraction = 'auto'): PromptRecord {
+  const row = publicForm(given);
   const record: PromptRecord = { id: rowId(row), prompt: '' };
   if (has(row, 'prompt')) {
     record.prompt = promptField(row);
@@ -221,7 +224,8 @@ function implicitPrompt(row: JsonlRow): Omit<PairRecord, 'id'> {
   return { prompt, chosen: lastChosen.content, rejected: lastRejected.content };
 }
 
-function readTask(row: JsonlRow): TaskProblem {
+function readTask(given: JsonlRow): TaskProblem {
+  const row = publicForm(given);
   const isWorded = !has(row, 'question') && (has(row, 'prompt') || has(row, 'messages'));
   if (!isWorded && !has(row, 'question')) {
     throw unknownKind(row, '{question, choices, label}, {question, answer or label} or {prompt, label}');

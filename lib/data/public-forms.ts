@@ -1,0 +1,35 @@
+import { field, type JsonlRow, quote, rowError } from './jsonl.js';
+import { has, nonEmptyText } from './rows.js';
+
+// The rows of the paper's test sets as their publishers write them, in the form of this project. ARC and GSM8K need no
+// more than the name of the answer; OpenBookQA names its question otherwise; SIQA has its options in three fields.
+
+const SIQA_OPTIONS = { answerA: 'A', answerB: 'B', answerC: 'C' } as const;
+
+/** The row with `question`, `choices` and `label` where it is one of the public forms, else as it is. */
+export function publicForm(row: JsonlRow): JsonlRow {
+  if (has(row, 'question', ...Object.keys(SIQA_OPTIONS))) return siqa(row);
+  if (!has(row, 'answerKey') || has(row, 'label')) return row;
+  const { answerKey: label, question_stem: stem, ...rest } = row.value;
+  return { ...row, value: { ...rest, label, ...(stem === undefined ? {} : { question: stem }) } };
+}
+
+/** {context, question, answerA, answerB, answerC, label: "1" | "2" | "3"} */
+function siqa(row: JsonlRow): JsonlRow {
+  const { answerA: _a, answerB: _b, answerC: _c, context: _, ...rest } = row.value;
+  const choices = Object.fromEntries(
+    Object.entries(SIQA_OPTIONS).map(([key, letter]) => [letter, nonEmptyText(row, key)]),
+  );
+  const question = nonEmptyText(row, 'question');
+  const value = {
+    ...rest,
+    choices,
+    question: has(row, 'context') ? `${nonEmptyText(row, 'context')} ${question}` : question,
+  };
+  const label = field(row, 'label');
+  if (label === undefined) return { ...row, value };
+  const letter = ['A', 'B', 'C'][Number(String(label).trim()) - 1];
+  if (letter === undefined)
+    throw rowError(row, `label must be 1, 2 or 3, the number of an answer; got ${quote(label)}`);
+  return { ...row, value: { ...value, label: letter } };
+}
