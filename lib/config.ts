@@ -240,6 +240,16 @@ export const configSchema = z.strictObject({
     lengthTerm: notNegative
       .default(0)
       .describe('alpha of R-DPO: u + alpha (|chosen| - |rejected|) in place of u; 0 = off.'),
+    maxChosenDrop: positive
+      .optional()
+      .describe(
+        "Ends the training early when the chosen responses' mean log-prob has fallen by more than so many nats from the policy's own, three steps in a row: a sign of collapse.",
+      ),
+    maxMargin: positive
+      .optional()
+      .describe(
+        'Ends the training early when rewards/margins is above this, three steps in a row: saturated.',
+      ),
     agreementCoefficient: notNegative
       .default(0)
       .describe(

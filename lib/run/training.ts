@@ -19,6 +19,8 @@ import {
 
 /** So many steps in a row without a finite loss and gradient end the run. */
 const MAX_NON_FINITE_STEPS = 3;
+/** So many steps in a row past a bound end a training early: a single batch may be an odd one. */
+const STOP_PATIENCE = 3;
 
 export interface StepResult {
   /** False: loss or gradient was not finite and nothing changed. */
@@ -56,6 +58,8 @@ export interface Training<Example> {
     | ((step: number, total: number, metrics: Record<string, number>) => Promise<void> | void)
     | undefined;
   onWarning?: ((code: string, message: string) => void) | undefined;
+  /** Says why a step is past a bound at which training should end; undefined when it is not. */
+  stopWhen?: ((batch: Example[], result: StepResult) => string | undefined) | undefined;
   /** Sees the batch and the result of the very first step; throws when training cannot be right. */
   checkFirstStep?: ((batch: Example[], result: StepResult) => void) | undefined;
 }
@@ -63,6 +67,8 @@ export interface Training<Example> {
 interface Checkpoint {
   step: number;
   nonFinite: number;
+  /** Steps in a row past a bound. */
+  pastBound: number;
   metricsBytes: number;
   state: FileRecord;
   last: Record<string, number>;
@@ -135,6 +141,7 @@ export async function runTraining<Example>(training: Training<Example>): Promise
   const batches = batchesOf(training);
   let step = 0;
   let nonFinite = 0;
+  let pastBound = 0;
   let last: Record<string, number> = {};
 
   if (checkpoints !== undefined) {
@@ -142,7 +149,7 @@ export async function runTraining<Example>(training: Training<Example>): Promise
     const found = await findCheckpoint(checkpoints.folder, onWarning);
     if (found !== undefined) {
       await optimizer.loadState(found.state);
-      ({ step, nonFinite, last } = found.checkpoint);
+      ({ step, nonFinite, pastBound, last } = found.checkpoint);
     }
     const { metrics, metricsBytes } = checkpoints;
     if (!(await metrics.truncate(found?.checkpoint.metricsBytes ?? metricsBytes))) {
@@ -153,8 +160,10 @@ export async function runTraining<Example>(training: Training<Example>): Promise
     if (checkpoints === undefined) return;
     await checkpoints.metrics.sync();
     const { bytes } = checkpoints.metrics;
-    await saveCheckpoint(checkpoints.folder, { step, nonFinite, metricsBytes: bytes, last }, (path) =>
-      optimizer.saveState(path),
+    await saveCheckpoint(
+      checkpoints.folder,
+      { step, nonFinite, pastBound, metricsBytes: bytes, last },
+      (path) => optimizer.saveState(path),
     );
   };
 
@@ -182,6 +191,15 @@ export async function runTraining<Example>(training: Training<Example>): Promise
         `${training.stream}: loss or gradient was not finite in ${nonFinite} steps in a row, up to step ${step}; the ` +
           'weights are those before these steps; lower learningRate or check the data, then start again',
       );
+    }
+    const reason = result.applied ? training.stopWhen?.(batch, result) : undefined;
+    pastBound = reason === undefined ? 0 : pastBound + 1;
+    if (reason !== undefined && pastBound >= STOP_PATIENCE && step < batches.length) {
+      onWarning?.(
+        'stopped-early',
+        `${training.stream} ended after step ${step} of ${batches.length}: ${reason}, ${pastBound} steps in a row`,
+      );
+      break;
     }
     if (step < batches.length) {
       if (signal?.aborted || step - saved >= options.checkpointEverySteps) {

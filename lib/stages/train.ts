@@ -148,6 +148,24 @@ export function checkStart(
   );
 }
 
+/** Which bound against collapse a step is past. The reference of the fall is the same batch under the policy. */
+export function collapseOf(
+  batch: readonly PreferencePair[],
+  metrics: Readonly<Record<string, number>>,
+  { maxChosenDrop, maxMargin }: Pick<CreamConfig['train'], 'maxChosenDrop' | 'maxMargin'>,
+): string | undefined {
+  const before = batch.reduce((sum, pair) => sum + pair.referenceChosenLogprob, 0) / batch.length;
+  const drop = before - metrics['logps/chosen']!;
+  const margin = metrics['rewards/margins']!;
+  if (maxChosenDrop !== undefined && drop > maxChosenDrop) {
+    return `the chosen responses lost ${drop.toFixed(2)} nats, train.maxChosenDrop is ${maxChosenDrop}`;
+  }
+  if (maxMargin !== undefined && margin > maxMargin) {
+    return `rewards/margins is ${margin.toFixed(3)}, train.maxMargin is ${maxMargin}`;
+  }
+  return undefined;
+}
+
 /** M_t -> M_{t+1} in place: preference training on pairs, each with its weight C. Metrics of the last step. */
 export async function train(
   pairs: readonly PreferencePair[],
@@ -212,6 +230,7 @@ export async function train(
       saveState: (path) => trainer.saveState(path),
       loadState: (path) => trainer.loadState(path),
     },
+    stopWhen: (batch, { metrics }) => collapseOf(batch, metrics, options),
     checkFirstStep: (batch, result) => {
       if (result.applied) checkStart(batch, result.metrics['loss']!, training);
     },

@@ -145,6 +145,40 @@ t.test('steps that are not finite are skipped and counted; three in a row end th
   t.ok(readdirSync(join(folder, 'checkpoints')).includes('step-00000004'), 'the last checkpoint is kept');
 });
 
+t.test('a training past a bound for three steps in a row ends early, and so does a killed one', async (t) => {
+  // Steps 3 and 5, 6, 7 are past the bound.
+  const past = (optimizer: Arithmetic, done: () => number) => ({
+    stopWhen: () => ([3, 5, 6, 7].includes(done()) ? `step ${done()} is past it` : undefined),
+    optimizer,
+  });
+  const run = async (folder: string, optimizer: Arithmetic, warnings: string[]) => {
+    let step = 0;
+    return train(folder, optimizer, {
+      ...past(optimizer, () => step),
+      onStep: (current) => {
+        step = current;
+      },
+      onWarning: (code, message) => warnings.push(`${code} ${message}`),
+    });
+  };
+  const whole = t.testdir({ whole: {}, ...Object.fromEntries([1, 2, 3, 4, 5, 6].map((i) => [`k${i}`, {}])) });
+  const warnings: string[] = [];
+  const uninterrupted = new Arithmetic();
+  const last = await run(join(whole, 'whole'), uninterrupted, warnings);
+  t.equal(uninterrupted.steps, 7, 'of 9');
+  t.strictSame(warnings, [
+    'stopped-early train ended after step 7 of 9: step 7 is past it, 3 steps in a row',
+  ]);
+  for (const kill of [1, 2, 3, 4, 5, 6]) {
+    const first = new Arithmetic();
+    first.dieAt = kill;
+    await t.rejects(run(join(whole, `k${kill}`), first, []), /killed/);
+    const second = new Arithmetic();
+    t.strictSame(await run(join(whole, `k${kill}`), second, []), last, `killed after step ${kill}`);
+    t.strictSame(second.state, uninterrupted.state);
+  }
+});
+
 t.test('every epoch visits every example once, each in its own order', async (t) => {
   const batches = batchesOf({
     examples: EXAMPLES,

@@ -1,6 +1,6 @@
 import t from 'tap';
 import { validateConfig } from '../../lib/config.js';
-import { checkStart, lossAtStart, train } from '../../lib/stages/train.js';
+import { checkStart, collapseOf, lossAtStart, train } from '../../lib/stages/train.js';
 import type { PreferencePair } from '../../lib/types.js';
 
 const PAIR: PreferencePair = {
@@ -78,4 +78,16 @@ t.test('a training that does not start at log 2 is stopped', async (t) => {
 t.test('without a pair there is nothing to train on', async (t) => {
   const training = { options, beta: 0.1, dtype: 'float32', seed: 0, stream: 'iteration-1/train' } as const;
   await t.rejects(train([], {} as never, training), { code: 'NO_PAIRS', message: /iteration-1\/train/ });
+});
+
+t.test('bounds against collapse: the fall of the chosen log-probs, and the margin', async (t) => {
+  const batch = [PAIR, { ...PAIR, referenceChosenLogprob: -20 }]; // -30 on average
+  const metrics = { 'logps/chosen': -36, 'rewards/margins': 2.5 };
+  t.equal(collapseOf(batch, metrics, {}), undefined, 'no bound, no stop');
+  t.equal(collapseOf(batch, metrics, { maxChosenDrop: 6, maxMargin: 2.5 }), undefined, 'not past');
+  t.match(
+    collapseOf(batch, metrics, { maxChosenDrop: 5.9 }),
+    /lost 6\.00 nats, train\.maxChosenDrop is 5\.9/,
+  );
+  t.match(collapseOf(batch, metrics, { maxMargin: 2 }), /rewards\/margins is 2\.500, train\.maxMargin is 2/);
 });
