@@ -28,7 +28,8 @@ function siqa(row: JsonlRow): JsonlRow {
   };
   const label = field(row, 'label');
   if (label === undefined) return { ...row, value };
-  const letter = ['A', 'B', 'C'][Number(String(label).trim()) - 1];
+  const number = typeof label === 'string' ? Number(label.trim()) : label;
+  const letter = typeof number === 'number' ? ['A', 'B', 'C'][number - 1] : undefined;
   if (letter === undefined)
     throw rowError(row, `label must be 1, 2 or 3, the number of an answer; got ${quote(label)}`);
   return { ...row, value: { ...value, label: letter } };
