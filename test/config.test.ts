@@ -9,7 +9,7 @@ import { loadConfig, parseConfig } from '../lib/config-file.js';
 import { CreamError } from '../lib/errors.js';
 
 const config = (text: string, overrides: string[] = []) =>
-  parseConfig({ file: '/work/dir/cream.yaml', text, overrides, directory: '/cwd' });
+  parseConfig({ file: '/project/dir/cream.yaml', text, overrides, directory: '/cwd' });
 
 /** The lines of the INVALID_CONFIG that `run` must throw. */
 function problems(run: () => unknown): string[] {
@@ -46,10 +46,10 @@ t.test("the defaults are the paper's set-up", async (t) => {
 t.test('relative paths start at the file, those of overrides at the current directory', async (t) => {
   const text = `${MINIMAL}  sft: /abs/sft.jsonl\n  evaluation: [{name: a, path: ../a.jsonl}]\n`;
   const c = config(text, ['output=here']);
-  t.equal(c.model, '/work/dir/m');
-  t.equal(c.data.prompts, '/work/dir/p.jsonl');
+  t.equal(c.model, '/project/dir/m');
+  t.equal(c.data.prompts, '/project/dir/p.jsonl');
   t.equal(c.data.sft, '/abs/sft.jsonl');
-  t.equal(c.data.evaluation[0]?.path, '/work/a.jsonl');
+  t.equal(c.data.evaluation[0]?.path, '/project/a.jsonl');
   t.equal(c.output, '/cwd/here');
 });
 
@@ -161,7 +161,7 @@ t.test('every setting has a description and the commented file is a valid config
   for (const setting of settings()) t.ok(setting.description, setting.path.join('.'));
   const text = renderConfig({ model: 'm', 'data.prompts': 'p: x.jsonl', 'sampling.n': 7 });
   t.equal(config(text).sampling.n, 7);
-  t.equal(config(text).data.prompts, '/work/dir/p: x.jsonl');
+  t.equal(config(text).data.prompts, '/project/dir/p: x.jsonl');
   t.match(parse(text), { iterations: 2, beta: 0.1 });
   for (const setting of settings()) t.ok(configReference().includes(setting.path.join('.')));
 });
