@@ -16,6 +16,15 @@ export { loadConfig, parseConfig } from './config-file.js';
 export { CreamError, EXIT_CODES, isCreamError, type ErrorCode } from './errors.js';
 export { averageRanks, kendallTau, spearman } from './kendall-tau.js';
 export { Model, Trainer } from './native/model.js';
+export {
+  type CompareEvent,
+  type CompareOptions,
+  type CompareRun,
+  compareRuns,
+  type MemberEvent,
+} from './compare/compare.js';
+export type { Contestant } from './compare/plan.js';
+export type { AccuracyCell, AccuracyRow, Comparison, ConsistencyRow, RunOutcome } from './compare/results.js';
 export type * from './run/events.js';
 export { type CreamRun, runCream, type RunCreamOptions } from './run/host.js';
 export type * from './run/summary.js';
@@ -23,6 +32,7 @@ export { nullTau, rankingAccuracy, summarizeConsistency, summarizeHistory } from
 export { pair, type PairOptions, type Pairs } from './stages/pair.js';
 export { consistencyOf, rank, type RankOptions, topOrder } from './stages/rank.js';
 export { METHODS, type MethodName, type RewardSource } from './methods.js';
+export { type MeanEstimate, studentMean, studentT95 } from './statistics.js';
 export { type RewardFunction, type RewardOptions, withPairRewards } from './stages/reward.js';
 export { sample, type SampleOptions, type TokenizedPrompt } from './stages/sample.js';
 export { judgePrompt, readScore } from './data/judge-prompt.js';

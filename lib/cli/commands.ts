@@ -1,4 +1,5 @@
 import type { Command } from './command.js';
+import { compareCommand } from './commands/compare.js';
 import { demoCommand } from './commands/demo.js';
 import { doctorCommand } from './commands/doctor.js';
 import { estimateCommand } from './commands/estimate.js';
@@ -22,6 +23,7 @@ export const COMMANDS: readonly Command[] = [
   validateCommand,
   estimateCommand,
   runCommand,
+  compareCommand,
   generateCommand,
   sftCommand,
   sampleCommand,

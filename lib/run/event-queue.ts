@@ -4,12 +4,12 @@ import type { RunEvent } from './events.js';
 const MAX_WAITING = 4096;
 
 /** A run's events as an async iterable for one or more readers in turn; it never holds more than it must. */
-export class EventQueue implements AsyncIterable<RunEvent> {
-  #waiting: RunEvent[] = [];
+export class EventQueue<Event extends { type: string } = RunEvent> implements AsyncIterable<Event> {
+  #waiting: Event[] = [];
   #wake: (() => void)[] = [];
   #end: { error?: unknown } | undefined;
 
-  push(event: RunEvent): void {
+  push(event: Event): void {
     this.#waiting.push(event);
     if (this.#waiting.length > MAX_WAITING) {
       const progress = this.#waiting.findIndex(({ type }) => type === 'progress' || type === 'metrics');
@@ -28,7 +28,7 @@ export class EventQueue implements AsyncIterable<RunEvent> {
     for (const wake of this.#wake.splice(0)) wake();
   }
 
-  async *[Symbol.asyncIterator](): AsyncGenerator<RunEvent, void, undefined> {
+  async *[Symbol.asyncIterator](): AsyncGenerator<Event, void, undefined> {
     for (;;) {
       const event = this.#waiting.shift();
       if (event !== undefined) yield event;

@@ -28,12 +28,15 @@ const FREE = new Set([
 ]);
 const BY_CONTENT = new Set(['model', 'data.sft', 'data.prompts', 'reward.module']);
 
-/** Digests of everything that the settings name. */
-export async function digestInputs(config: CreamConfig): Promise<Record<string, string>> {
+/** Digests of everything that the settings name. `digest` may remember files that it has read before. */
+export async function digestInputs(
+  config: CreamConfig,
+  digest: typeof fileRecord = fileRecord,
+): Promise<Record<string, string>> {
   const inputs: Record<string, string> = {};
   const add = async (name: string, path: string, code: 'INVALID_DATA' | 'INVALID_CHECKPOINT') => {
     try {
-      inputs[name] = (await fileRecord(path)).sha256;
+      inputs[name] = (await digest(path)).sha256;
     } catch (cause) {
       if (isMissing(cause))
         throw new CreamError(code, `${name.split('/')[0]}: there is no file ${path}`, { cause });
@@ -82,18 +85,20 @@ function compare(name: string, before: Map<string, string>, now: Map<string, str
 const short = (digests: Record<string, string>) =>
   new Map(Object.entries(digests).map(([key, digest]) => [key, `sha256 ${digest.slice(0, 12)}`]));
 
+/** The settings that decide what a run computes, as "train.beta1" -> JSON. Inputs are known by content instead. */
+export function decidingSettings(config: CreamConfig): Map<string, string> {
+  const flat = flatten(config, '', new Map());
+  for (const key of flat.keys()) if (FREE.has(key) || BY_CONTENT.has(key)) flat.delete(key);
+  return flat;
+}
+
 /** What differs from the recorded run in a way that would make its result another one; empty when nothing does. */
 export function differences(before: RunRecord, now: RunRecord): string[] {
-  const settings = (config: CreamConfig) => {
-    const flat = flatten(config, '', new Map());
-    for (const key of flat.keys()) if (FREE.has(key) || BY_CONTENT.has(key)) flat.delete(key);
-    return flat;
-  };
   const fewer = now.config.iterations < before.config.iterations;
   const inputs = short(now.inputs);
   if (!('data.prompts' in before.inputs)) inputs.delete('data.prompts'); // a run without iterations read no prompts
   return [
-    ...compare('', settings(before.config), settings(now.config)),
+    ...compare('', decidingSettings(before.config), decidingSettings(now.config)),
     ...(fewer
       ? [`iterations: was ${before.config.iterations}, is ${now.config.iterations}; it may only be raised`]
       : []),

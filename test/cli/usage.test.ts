@@ -5,6 +5,7 @@ const COMMANDS = [
   'init',
   'validate',
   'run',
+  'compare',
   'generate',
   'sft',
   'sample',

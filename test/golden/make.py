@@ -17,6 +17,7 @@ import models
 import preference_trl
 import ranks
 import steps
+import student_t
 from store import FOLDER
 
 LIMIT_BYTES = 3_500_000
@@ -33,6 +34,7 @@ def main() -> None:
     lora.make()
     preference_trl.make()
     ranks.make()
+    student_t.make()
     size = sum(file.stat().st_size for file in FOLDER.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
     print(f"{size / 1e6:.2f} MB in test/golden")
     if size > LIMIT_BYTES:

@@ -1,0 +1,168 @@
+import { access } from 'node:fs/promises';
+import { join } from 'node:path';
+import { CreamError } from '../errors.js';
+import { kendallTau, spearman } from '../kendall-tau.js';
+import { bootstrapInterval } from '../run/random.js';
+import { readRecords } from '../run/records.js';
+import { RunDir, type StageRecord } from '../run/run-dir.js';
+import { fileRecord } from '../run/storage.js';
+import type { RunSummary } from '../run/summary.js';
+import { type MeanEstimate, meanOf } from '../statistics.js';
+import { topOrder } from '../stages/rank.js';
+import type { Accuracy, RankedGroup } from '../types.js';
+
+// What a finished run of a comparison contributes to its tables.
+
+/** How the policy of the last iteration and the one before rank the same responses; each a mean over groups. */
+export interface Agreement {
+  iteration: number;
+  /** Groups in which both rankings exist. */
+  groups: number;
+  tau: MeanEstimate;
+  spearman: MeanEstimate;
+  topOrder: MeanEstimate;
+  /** (tau + 1) / 2, whatever metric and rule the run's own weights use. */
+  consistency: MeanEstimate;
+}
+
+export const AGREEMENT_MEASURES = ['tau', 'spearman', 'topOrder', 'consistency'] as const;
+
+/** One run's numbers. */
+export interface Measurement {
+  /** model -> column ("sums", "sums sampled") -> accuracy. */
+  accuracies: Map<string, Map<string, Accuracy>>;
+  agreement: Agreement | null;
+  /** Of the last iteration's policy on its own responses to labelled prompts. */
+  rankingAccuracy: number | null;
+  /** Per problem, 1 or 0 or the share of right samples: model -> column -> problem -> value. Only where it was asked for. */
+  problems: Map<string, Map<string, Map<string, number>>>;
+}
+
+/** The stages of a run that are done; none where the folder has no manifest. */
+export async function finishedStages(directory: string): Promise<{ key: string; record: StageRecord }[]> {
+  type Manifest = { stages?: { key: string; record: StageRecord }[] } | undefined;
+  return ((await new RunDir(directory).readJson('manifest.json')) as Manifest)?.stages ?? [];
+}
+
+/**
+ * The summary of a run that reached its last iteration and still has the files that are read here. Without them the
+ * run is not finished: the engine does their stages again.
+ */
+export async function finishedSummary(
+  directory: string,
+  iterations: number,
+): Promise<RunSummary | undefined> {
+  const summary = (await new RunDir(directory).readJson('summary.json')) as RunSummary | undefined;
+  if (summary?.iterations.length !== iterations) return undefined;
+  const ranks = `iteration-${iterations}/ranks.jsonl`;
+  for (const { record } of await finishedStages(directory)) {
+    for (const name of Object.keys(record.files)) {
+      if (name !== ranks && !name.startsWith('evaluation/')) continue;
+      const isThere = await access(join(directory, name)).then(
+        () => true,
+        () => false,
+      );
+      if (!isThere) return undefined;
+    }
+  }
+  return summary;
+}
+
+/** Records of a finished stage's file, which must be as the stage left it. */
+async function readVerified<T extends object>(directory: string, name: string): Promise<T[]> {
+  const stages = await finishedStages(directory);
+  const recorded = stages.find(({ record }) => record.files[name] !== undefined)?.record.files[name];
+  const path = join(directory, name);
+  if ((await fileRecord(path)).sha256 !== recorded?.sha256) {
+    throw new CreamError(
+      'RUN_CORRUPT',
+      `${path} is not what the run wrote; restore it, or delete it to have its stage and all later ones done again`,
+    );
+  }
+  return readRecords<T>(path);
+}
+
+/** The columns of a task: one for each way in which it was measured. */
+function columnsOf(task: RunSummary['models'][number]['tasks'][number]): [string, Accuracy][] {
+  return Object.entries(task).flatMap(([kind, value]): [string, Accuracy][] => {
+    if (typeof value !== 'object' || value === null || !('accuracy' in value)) return [];
+    return [[kind === 'greedy' ? task.name : `${task.name} ${kind}`, value]];
+  });
+}
+
+async function agreementOf(directory: string, iteration: number, seed: number): Promise<Agreement | null> {
+  const groups = await readVerified<RankedGroup>(directory, `iteration-${iteration}/ranks.jsonl`);
+  // A group without a tau has none of the others either, whatever metric the run chose.
+  const both = groups.filter(({ undefinedBecause }) => undefinedBecause === undefined);
+  if (both.length === 0) return null;
+  const taus = both.map(({ rewards, previousRewards }) => kendallTau(rewards, previousRewards));
+  const values = {
+    tau: taus,
+    spearman: both.map(({ rewards, previousRewards }) => spearman(rewards, previousRewards)),
+    topOrder: both.map(({ rewards, previousRewards }) => topOrder(rewards, previousRewards)),
+    consistency: taus.map((tau) => (tau + 1) / 2),
+  };
+  const estimate = (measure: keyof typeof values): MeanEstimate => ({
+    mean: meanOf(values[measure]),
+    interval: bootstrapInterval(values[measure], seed, `compare/${measure}`),
+    by: 'bootstrap',
+    n: both.length,
+  });
+  const [tau, rho, top, consistency] = AGREEMENT_MEASURES.map(estimate);
+  return {
+    iteration,
+    groups: both.length,
+    tau: tau!,
+    spearman: rho!,
+    topOrder: top!,
+    consistency: consistency!,
+  };
+}
+
+interface Answered {
+  id: string;
+  task: string;
+  [kind: string]: unknown;
+}
+
+const isRight = (answer: unknown) => Number((answer as { correct?: unknown } | undefined)?.correct === true);
+
+/** Per problem, how right the model was: 1 or 0, or over samples the share of right ones. */
+async function problemsOf(directory: string, file: string): Promise<Map<string, Map<string, number>>> {
+  const columns = new Map<string, Map<string, number>>();
+  const add = (column: string, id: string, value: number) => {
+    const problems = columns.get(column) ?? new Map<string, number>();
+    columns.set(column, problems.set(id, value));
+  };
+  for (const { id, task, greedy, samples } of await readVerified<Answered>(directory, file)) {
+    if (greedy !== undefined) add(task, id, isRight(greedy));
+    if (Array.isArray(samples) && samples.length > 0)
+      add(`${task} sampled`, id, meanOf(samples.map(isRight)));
+  }
+  return columns;
+}
+
+/** Reads what the tables need of a finished run; `byProblem` also reads its answers. */
+export async function measure(
+  summary: RunSummary,
+  { directory, byProblem }: { directory: string; byProblem: boolean },
+): Promise<Measurement> {
+  const last = summary.iterations.at(-1);
+  const result: Measurement = {
+    accuracies: new Map(
+      summary.models.map(({ model, tasks }) => [model, new Map(tasks.flatMap(columnsOf))] as const),
+    ),
+    agreement: last === undefined ? null : await agreementOf(directory, last.iteration, summary.seed),
+    rankingAccuracy: last?.rankingAccuracy ?? null,
+    problems: new Map(),
+  };
+  if (!byProblem) return result;
+  const files = new Set((await finishedStages(directory)).flatMap(({ record }) => Object.keys(record.files)));
+  for (const { model } of summary.models) {
+    // M1 is M0 where nothing was fine-tuned, and is measured once.
+    const names = [`evaluation/${model}.jsonl`, ...(model === 'M1' ? ['evaluation/M0.jsonl'] : [])];
+    const file = names.find((name) => files.has(name));
+    if (file !== undefined) result.problems.set(model, await problemsOf(directory, file));
+  }
+  return result;
+}
