@@ -10,6 +10,7 @@ import { inspectCommand } from './commands/inspect.js';
 import { mergeCommand } from './commands/merge.js';
 import { pairCommand } from './commands/pair.js';
 import { rankCommand } from './commands/rank.js';
+import { recipesCommand } from './commands/recipes.js';
 import { runCommand } from './commands/run.js';
 import { sampleCommand } from './commands/sample.js';
 import { scoreCommand } from './commands/score.js';
@@ -20,6 +21,7 @@ import { validateCommand } from './commands/validate.js';
 /** Every command, in the order of the help. */
 export const COMMANDS: readonly Command[] = [
   initCommand,
+  recipesCommand,
   validateCommand,
   estimateCommand,
   runCommand,

@@ -64,7 +64,11 @@ export async function prepareDemo(options: DemoOptions): Promise<DemoRuns> {
   return { cream: runConfig(options, 'dataset'), srlm: runConfig(options, 'one') };
 }
 
-function runConfig({ directory, seed, threads }: DemoOptions, weight: 'dataset' | 'one'): CreamConfigInput {
+/** The settings of a run of the demo; `recipes/demo-cpu.yaml` has the same. */
+export function runConfig(
+  { directory, seed, threads }: Pick<DemoOptions, 'directory' | 'seed' | 'threads'>,
+  weight: 'dataset' | 'one',
+): CreamConfigInput {
   const training = {
     epochs: 1,
     learningRate: 5e-5,

@@ -3,6 +3,7 @@ import { cream } from '../helpers/cream.js';
 
 const COMMANDS = [
   'init',
+  'recipes',
   'validate',
   'run',
   'compare',
