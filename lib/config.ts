@@ -204,6 +204,12 @@ export const configSchema = z.strictObject({
       .describe(
         'Policies whose ranking is compared: the previous one; all: tau is the mean over M(t-1), ..., M1; report: these taus are reported, the weight comes from the previous one. One scoring pass more for each.',
       ),
+    final: z
+      .boolean()
+      .default(false)
+      .describe(
+        "Also rank the last iteration's responses by the final policy, and report its agreement with the policy before: M3 against M2 in the paper. One scoring pass more; cream compare always does it.",
+      ),
   }),
 
   pairing: section('Which two responses of a group become its pair.', {
@@ -329,6 +335,9 @@ export function configConflicts(config: CreamConfig): ConfigIssue[] {
       'consistency.history',
       `must be previous with score.previousReward: anchor, which compares with M0 alone`,
     );
+  }
+  if (consistency.final && config.iterations === 0) {
+    report('consistency.final', 'has no effect with iterations: 0; remove it');
   }
   if (pairing.ties === 'margin' && pairing.margin === undefined) {
     report('pairing.margin', 'is missing: ties: margin needs it');

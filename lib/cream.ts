@@ -35,6 +35,7 @@ export async function cream(world: World): Promise<void> {
     await trainPolicy(world, t); // M_{t+1}
     await measure(world, t + 1);
   }
+  await rankAtLast(world, world.run.config.iterations); // does M_{T+1} still agree with M_T?
 }
 
 const write = (run: Run, name: string, records: readonly object[]) =>
@@ -222,6 +223,52 @@ async function rankResponses({ run, correctness }: World, t: number): Promise<vo
         ...(mean === null ? {} : { 'cream/consistency': mean }),
         ...(tau === null ? {} : { 'cream/tau': tau }),
       },
+    };
+  });
+}
+
+/**
+ * How far the final policy agrees with the one before, on the responses of the last iteration: M3 against M2 in the
+ * paper. One scoring pass, under M_{T+1}.
+ */
+async function rankAtLast({ run, models, fineTuned, correctness }: World, t: number): Promise<void> {
+  const { config } = run;
+  const { metric, rule, final } = config.consistency;
+  if (!final || t === 0) return;
+  const info: StageInfo = { stage: 'score', iteration: t, model: `M${t + 1}`, unit: 'prompts' };
+  const file = `iteration-${t}/final-ranks.jsonl`;
+  await run.stage(info, [file], async () => {
+    const groups = await readRecords<ScoredGroup>(run.dir.path(scoresOf(t, 'policy')));
+    const { maxTokensPerBatch, lengthNormalize } = config.score;
+    const rate = run.rate(info, groups.length, 'prompts');
+    const policy = await models.borrow(t + 1, (model) =>
+      run.chunks(info, groups, (chunk) => score(chunk, model, { maxTokensPerBatch, signal: run.signal }), {
+        chunkSize: config.sampling.chunkSize,
+        onChunk: rate.reached,
+      }),
+    );
+    const passes = {
+      policy,
+      previous: groups,
+      base: groups.map(({ id, baseLogprobs }) => ({ id, logprobs: baseLogprobs! })),
+    };
+    const judges = judgesOf(t + 1, { previousReward: 'auto', fineTuned });
+    const scored = withRewards(groups, passes, { beta: config.beta, lengthNormalize, judges });
+    const ranked = rank(
+      scored.map(({ pairRewards: _, history: __, ...group }) => group),
+      { metric, rule },
+    );
+    await write(run, file, ranked);
+    const consistency = summarizeConsistency(ranked, {
+      metric,
+      toC: (tau) => consistencyOf(tau, rule),
+      seed: config.seed,
+      stream: 'final/bootstrap',
+    });
+    const { mean, tau } = consistency;
+    return {
+      result: { consistency, rankingAccuracy: rankingAccuracy(ranked, await correctness(t, ranked)) },
+      metrics: mean === null || tau === null ? {} : { 'cream/consistency': mean, 'cream/tau': tau },
     };
   });
 }

@@ -1,7 +1,7 @@
 import { basename, extname } from 'node:path';
 import type { Comparison } from '../compare/results.js';
 import { type CompareEvent, compareRuns } from '../compare/compare.js';
-import { notesOf, tablesOf } from '../compare/tables.js';
+import { notesOf, tablesOf, type TextTable } from '../compare/tables.js';
 import { loadConfig } from '../config-file.js';
 import { CreamError, EXIT_CODES, type ErrorCode, isCreamError } from '../errors.js';
 import type { Context } from './command.js';
@@ -120,16 +120,43 @@ function show(event: CompareEvent, progress: Progress, { terminal, isQuiet }: Co
   terminal.note(`${terminal.style('bold', `[${index}/${total}] ${name}, seed ${seed}`)}${note}${from}`);
 }
 
+/** A table as one or more, none wider than `columns`; each begins with the first two columns, which tell the rows. */
+export function narrowed(table: TextTable, columns: number): TextTable[] {
+  const { title, header, rows } = table;
+  const widths = header.map((name, i) => 2 + Math.max(name.length, ...rows.map((row) => row[i]!.length)));
+  const label = widths[0]! + widths[1]!;
+  const parts: number[][] = [[]];
+  let width = label;
+  for (let column = 2; column < header.length; column++) {
+    if (width + widths[column]! - 2 > columns && parts.at(-1)!.length > 0) {
+      parts.push([]);
+      width = label;
+    }
+    parts.at(-1)!.push(column);
+    width += widths[column]!;
+  }
+  const pick = (row: readonly string[], part: readonly number[]) =>
+    [0, 1, ...part].map((column) => row[column]!);
+  return parts.map((part, index) => ({
+    title: index === 0 ? title : `${title}, continued`,
+    header: pick(header, part),
+    rows: rows.map((row) => pick(row, part)),
+  }));
+}
+
 /** The tables; in a terminal with headings in bold, and clear differences in green or red. */
 function asText(comparison: Comparison, { terminal }: Context): string {
   const color = (text: string) =>
     text.replaceAll(/([+-]\d\.\d{3} ±\d\.\d{3}) \*/g, (found, number: string) =>
       terminal.outStyle(number.startsWith('-') ? 'red' : 'green', found),
     );
+  const tables = tablesOf(comparison).flatMap((table) =>
+    terminal.isOutputTerminal ? narrowed(table, terminal.columns) : [table],
+  );
   const seconds = comparison.runs.reduce((sum, run) => sum + (run.seconds ?? 0), 0);
   const shared = comparison.runs.reduce((sum, run) => sum + Object.keys(run.shared).length, 0);
   return [
-    ...tablesOf(comparison).flatMap(({ title, header, rows }) => [
+    ...tables.flatMap(({ title, header, rows }) => [
       terminal.outStyle('bold', title),
       color(formatTable(header, rows)),
       '',

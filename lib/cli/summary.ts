@@ -26,7 +26,8 @@ export function summaryTable(summary: RunSummary): string {
     const asPolicy =
       index === 0 ? undefined : summary.iterations.find(({ iteration }) => iteration === index);
     const madeBy = summary.iterations.find(({ iteration }) => iteration === model.iteration);
-    const consistency = asPolicy?.consistency;
+    const isLast = index === summary.models.length - 1;
+    const { consistency, rankingAccuracy } = asPolicy ?? (isLast ? summary.final : undefined) ?? {};
     return [
       model.model,
       ...tasks.flatMap((name) => {
@@ -36,7 +37,7 @@ export function summaryTable(summary: RunSummary): string {
       shareCell(consistency?.mean),
       consistency?.nullBand ? consistency.nullBand.map((bound) => bound.toFixed(2)).join('-') : '-',
       shareCell(consistency?.tau),
-      shareCell(asPolicy?.rankingAccuracy),
+      shareCell(rankingAccuracy),
       asPolicy === undefined ? '-' : String(asPolicy.pairs),
       numberCell(madeBy?.metrics['rewards/margins']),
     ];
@@ -48,6 +49,9 @@ export function summaryTable(summary: RunSummary): string {
     formatTable(pick(header), rows.map(pick)),
     '',
     ...legend(pick(header)),
+    ...(summary.final === undefined
+      ? []
+      : ['the last model wrote none: it ranks the responses of the model before']),
     `final model: ${shortPath(summary.model)}   run folder: ${shortPath(summary.directory)}   ${formatDuration(summary.seconds)}`,
     ...(summary.warnings.length > 0
       ? [`warnings: ${summary.warnings.length}, see above and summary.json`]

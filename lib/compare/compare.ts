@@ -201,7 +201,7 @@ class Work {
     } as const;
     const outcome = { name, seed, directory, shared };
 
-    let summary = await finishedSummary(directory, config.iterations);
+    let summary = await finishedSummary(config);
     const isDone = summary !== undefined;
     this.#emit({ ...event, status: isDone ? 'skipped' : 'started' });
     if (summary === undefined) {
@@ -220,7 +220,7 @@ class Work {
     this.#reference ??= await readRecord(directory);
     const byProblem = this.#options.seeds.length === 1;
     const seeds = this.#measurements.get(name) ?? new Map<number, Measurement>();
-    this.#measurements.set(name, seeds.set(seed, await measure(summary, { directory, byProblem })));
+    this.#measurements.set(name, seeds.set(seed, await measure(summary, { config, byProblem })));
     const own = (await finishedStages(directory)).filter(({ key }) => !(key in shared));
     const seconds = own.reduce((sum, stage) => sum + stage.record.seconds, 0);
     this.#outcomes.set(member, { ...outcome, status: 'finished', seconds, model: summary.model });

@@ -1,5 +1,6 @@
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { CreamConfig } from '../config.js';
 import { CreamError } from '../errors.js';
 import { kendallTau, spearman } from '../kendall-tau.js';
 import { bootstrapInterval } from '../run/random.js';
@@ -13,11 +14,16 @@ import type { Accuracy, RankedGroup } from '../types.js';
 
 // What a finished run of a comparison contributes to its tables.
 
-/** How the policy of the last iteration and the one before rank the same responses; each a mean over groups. */
+/** How a policy and the one before rank the same responses; each a mean over groups. */
 export interface Agreement {
-  iteration: number;
+  /** "M3" */
+  policy: string;
+  /** "M2" */
+  previous: string;
   /** Groups in which both rankings exist. */
   groups: number;
+  /** Of the policy's reward on responses to labelled prompts; null without labels. */
+  rankingAccuracy: number | null;
   tau: MeanEstimate;
   spearman: MeanEstimate;
   topOrder: MeanEstimate;
@@ -31,9 +37,8 @@ export const AGREEMENT_MEASURES = ['tau', 'spearman', 'topOrder', 'consistency']
 export interface Measurement {
   /** model -> column ("sums", "sums sampled") -> accuracy. */
   accuracies: Map<string, Map<string, Accuracy>>;
-  agreement: Agreement | null;
-  /** Of the last iteration's policy on its own responses to labelled prompts. */
-  rankingAccuracy: number | null;
+  /** Of the last policy that sampled with the one before it, and of the final policy with that one. */
+  agreements: Agreement[];
   /** Per problem, 1 or 0 or the share of right samples: model -> column -> problem -> value. Only where it was asked for. */
   problems: Map<string, Map<string, Map<string, number>>>;
 }
@@ -48,16 +53,15 @@ export async function finishedStages(directory: string): Promise<{ key: string; 
  * The summary of a run that reached its last iteration and still has the files that are read here. Without them the
  * run is not finished: the engine does their stages again.
  */
-export async function finishedSummary(
-  directory: string,
-  iterations: number,
-): Promise<RunSummary | undefined> {
+export async function finishedSummary(config: CreamConfig): Promise<RunSummary | undefined> {
+  const { output: directory, iterations } = config;
   const summary = (await new RunDir(directory).readJson('summary.json')) as RunSummary | undefined;
   if (summary?.iterations.length !== iterations) return undefined;
-  const ranks = `iteration-${iterations}/ranks.jsonl`;
+  if (iterations > 0 && summary.final === undefined) return undefined;
+  const ranks = rankFilesOf(config).map(({ file }) => file);
   for (const { record } of await finishedStages(directory)) {
     for (const name of Object.keys(record.files)) {
-      if (name !== ranks && !name.startsWith('evaluation/')) continue;
+      if (!ranks.includes(name) && !name.startsWith('evaluation/')) continue;
       const isThere = await access(join(directory, name)).then(
         () => true,
         () => false,
@@ -90,8 +94,30 @@ function columnsOf(task: RunSummary['models'][number]['tasks'][number]): [string
   });
 }
 
-async function agreementOf(directory: string, iteration: number, seed: number): Promise<Agreement | null> {
-  const groups = await readVerified<RankedGroup>(directory, `iteration-${iteration}/ranks.jsonl`);
+/** A file of the last iteration's groups in two rankings, and whose they are. */
+interface RankFile {
+  file: string;
+  policy: string;
+  previous: string;
+}
+
+function rankFilesOf({ iterations, score }: Pick<CreamConfig, 'iterations' | 'score'>): RankFile[] {
+  if (iterations === 0) return [];
+  const folder = `iteration-${iterations}`;
+  const before = score.previousReward === 'anchor' ? 0 : iterations - 1;
+  return [
+    { file: `${folder}/ranks.jsonl`, policy: `M${iterations}`, previous: `M${before}` },
+    { file: `${folder}/final-ranks.jsonl`, policy: `M${iterations + 1}`, previous: `M${iterations}` },
+  ];
+}
+
+/** Null when no group has two rankings. */
+async function agreementOf(
+  directory: string,
+  { file, policy, previous }: RankFile,
+  { seed, rankingAccuracy }: { seed: number; rankingAccuracy: number | null },
+): Promise<Agreement | null> {
+  const groups = await readVerified<RankedGroup>(directory, file);
   // A group without a tau has none of the others either, whatever metric the run chose.
   const both = groups.filter(({ undefinedBecause }) => undefinedBecause === undefined);
   if (both.length === 0) return null;
@@ -104,14 +130,16 @@ async function agreementOf(directory: string, iteration: number, seed: number): 
   };
   const estimate = (measure: keyof typeof values): MeanEstimate => ({
     mean: meanOf(values[measure]),
-    interval: bootstrapInterval(values[measure], seed, `compare/${measure}`),
+    interval: bootstrapInterval(values[measure], seed, `compare/${file}/${measure}`),
     by: 'bootstrap',
     n: both.length,
   });
   const [tau, rho, top, consistency] = AGREEMENT_MEASURES.map(estimate);
   return {
-    iteration,
+    policy,
+    previous,
     groups: both.length,
+    rankingAccuracy,
     tau: tau!,
     spearman: rho!,
     topOrder: top!,
@@ -145,17 +173,23 @@ async function problemsOf(directory: string, file: string): Promise<Map<string, 
 /** Reads what the tables need of a finished run; `byProblem` also reads its answers. */
 export async function measure(
   summary: RunSummary,
-  { directory, byProblem }: { directory: string; byProblem: boolean },
+  { config, byProblem }: { config: CreamConfig; byProblem: boolean },
 ): Promise<Measurement> {
+  const directory = config.output;
   const last = summary.iterations.at(-1);
   const result: Measurement = {
     accuracies: new Map(
       summary.models.map(({ model, tasks }) => [model, new Map(tasks.flatMap(columnsOf))] as const),
     ),
-    agreement: last === undefined ? null : await agreementOf(directory, last.iteration, summary.seed),
-    rankingAccuracy: last?.rankingAccuracy ?? null,
+    agreements: [],
     problems: new Map(),
   };
+  const accuracies = [last?.rankingAccuracy, summary.final?.rankingAccuracy];
+  for (const [index, ranks] of rankFilesOf(config).entries()) {
+    const rankingAccuracy = accuracies[index] ?? null;
+    const agreement = await agreementOf(directory, ranks, { seed: summary.seed, rankingAccuracy });
+    if (agreement !== null) result.agreements.push(agreement);
+  }
   if (!byProblem) return result;
   const files = new Set((await finishedStages(directory)).flatMap(({ record }) => Object.keys(record.files)));
   for (const { model } of summary.models) {

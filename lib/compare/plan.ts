@@ -77,13 +77,20 @@ export function checkSeeds(seeds: readonly number[]): void {
   }
 }
 
+/** The contestant's settings as a run of the comparison has them. */
+function memberConfig(config: CreamConfig, seed: number, output: string): CreamConfig {
+  // The consistency of the final policy is what tables show; it decides nothing of a run.
+  const consistency = { ...config.consistency, final: config.iterations > 0 };
+  return { ...config, seed, output, consistency };
+}
+
 /** Every run, all contestants of a seed before the next seed: an interrupted comparison is one of fewer seeds. */
 export function membersOf(entries: readonly Entry[], seeds: readonly number[], output: string): Member[] {
   return seeds.flatMap((seed) =>
     entries.map(({ name, config, inputs }) => ({
       name,
       seed,
-      config: { ...config, seed, output: join(resolve(output), name, `seed-${seed}`) },
+      config: memberConfig(config, seed, join(resolve(output), name, `seed-${seed}`)),
       inputs,
     })),
   );

@@ -53,10 +53,12 @@ export interface AccuracyCell extends MeanEstimate {
   difference?: MeanEstimate;
 }
 
-/** How one contestant's last policy agrees with the one before. */
+/** How a policy of a contestant agrees with the one before, on the responses of the last iteration. */
 export interface ConsistencyRow {
   name: string;
-  iteration: number;
+  /** "M3" and "M2" */
+  policy: string;
+  previous: string;
   tau: MeanEstimate;
   spearman: MeanEstimate;
   topOrder: MeanEstimate;
@@ -205,45 +207,62 @@ function commonRow(rows: readonly AccuracyRow[], model: string): AccuracyRow[] {
   return [{ name: null, model, cells: Object.fromEntries(cells) as AccuracyRow['cells'] }];
 }
 
-/** One row per contestant that has a finished run. */
+const RANKING_MEASURES = [...AGREEMENT_MEASURES, 'rankingAccuracy'] as const;
+type RankingMeasure = (typeof RANKING_MEASURES)[number];
+
+/** For every contestant that has a finished run: its last sampled policy, and its final one. */
 export function consistencyRows(
   names: readonly string[],
   seeds: readonly number[],
   measurements: Measurements,
 ): ConsistencyRow[] {
   const first = names[0]!;
-  const measures = [...AGREEMENT_MEASURES, 'rankingAccuracy'] as const;
-  const measured = (name: string, seed: number, measure: (typeof measures)[number]) => {
-    const measurement = measurements.get(name)?.get(seed);
-    if (measure === 'rankingAccuracy') return measurement?.rankingAccuracy ?? null;
-    return measurement?.agreement?.[measure].mean ?? null;
+  const isSingle = seeds.length === 1;
+  const find = (name: string, seed: number, policy: string) =>
+    measurements
+      .get(name)
+      ?.get(seed)
+      ?.agreements.find((agreement) => agreement.policy === policy);
+  const found = (name: string, seed: number, policy: string, measure: RankingMeasure) => {
+    const agreement = find(name, seed, policy);
+    if (measure === 'rankingAccuracy') return agreement?.rankingAccuracy ?? null;
+    return agreement?.[measure].mean ?? null;
   };
-  return names.flatMap((name): ConsistencyRow[] => {
-    const agreements = seeds.flatMap((seed) => measurements.get(name)?.get(seed)?.agreement ?? []);
-    if (agreements.length === 0) return [];
-    const over = (measure: (typeof measures)[number]) =>
-      studentMean(seeds.map((seed) => measured(name, seed, measure)).filter(isNumber));
-    const isSingle = seeds.length === 1;
+
+  const rowOf = (name: string, policy: string): ConsistencyRow => {
+    const some = seeds.flatMap((seed) => find(name, seed, policy) ?? [])[0]!;
+    const over = (measure: RankingMeasure) =>
+      studentMean(seeds.map((seed) => found(name, seed, policy, measure)).filter(isNumber));
     const [tau, spearman, topOrder, consistency] = AGREEMENT_MEASURES.map((measure) =>
-      isSingle ? agreements[0]![measure] : over(measure)!,
+      isSingle ? some[measure] : over(measure)!,
     );
     const row = {
       name,
-      iteration: agreements[0]!.iteration,
+      policy,
+      previous: some.previous,
       tau: tau!,
       spearman: spearman!,
       topOrder: topOrder!,
       consistency: consistency!,
       rankingAccuracy: over('rankingAccuracy'),
     };
-    if (name === first || isSingle) return [row];
-    const differences = measures.map((measure) => {
+    if (name === first || isSingle) return row;
+    const differences = RANKING_MEASURES.map((measure) => {
       const paired = seeds.flatMap((seed) => {
-        const [own, other] = [measured(name, seed, measure), measured(first, seed, measure)];
-        return own === null || other === null ? [] : [own - other];
+        const [own, other] = [name, first].map((one) => found(one, seed, policy, measure));
+        return isNumber(own) && isNumber(other) ? [own - other] : [];
       });
       return [measure, studentMean(paired)] as const;
     });
-    return [{ ...row, differences: Object.fromEntries(differences) }];
+    return { ...row, differences: Object.fromEntries(differences) };
+  };
+
+  return names.flatMap((name) => {
+    const agreements = [...(measurements.get(name)?.values() ?? [])].flatMap((one) => one.agreements);
+    const policies = new Set(agreements.map(({ policy }) => policy));
+    return [...policies]
+      .toSorted((a, b) => Number(a.slice(1)) - Number(b.slice(1)))
+      .filter((policy) => seeds.some((seed) => find(name, seed, policy)))
+      .map((policy) => rowOf(name, policy));
   });
 }

@@ -79,7 +79,7 @@ function consistencyTables(rows: readonly ConsistencyRow[], first: string): Text
   const different = rows.filter(({ differences }) => differences !== undefined);
   return [
     {
-      title: 'Consistency of the last iteration with the one before',
+      title: "Consistency of two policies on the last iteration's responses",
       header: ['method', 'models', ...header],
       rows: rows.map((row) => [row.name, modelsOf(row), ...columns.map(([key]) => estimateText(row[key]))]),
     },
@@ -99,7 +99,7 @@ function consistencyTables(rows: readonly ConsistencyRow[], first: string): Text
   ];
 }
 
-const modelsOf = ({ iteration }: ConsistencyRow) => `M${iteration}, M${iteration - 1}`;
+const modelsOf = ({ policy, previous }: ConsistencyRow) => `${policy}, ${previous}`;
 
 function settingsTable({ settings, contestants }: Comparison): TextTable[] {
   const names = contestants.map(({ name }) => name);
@@ -137,13 +137,13 @@ export function notesOf({ seeds, accuracy, consistency }: Comparison): string[] 
     ...(hasMean ? ['mean counts every task alike.'] : []),
     ...(consistency.length > 0
       ? [
-          'Consistency: the last sampled policy ranks its own responses, and the policy before ranks them; ' +
-            'tau, Spearman and topOrder over groups, C = (tau + 1) / 2.',
+          'Consistency: the last policy that sampled ranks its responses, and the policy before ranks them; the final policy ' +
+            'ranks them, too. tau, Spearman and topOrder are means over groups, C = (tau + 1) / 2.',
         ]
       : []),
     ...(isRanked
       ? [
-          'ranked right: pairs of a right and a wrong response to a labelled prompt that the reward orders right.',
+          "ranked right: pairs of a right and a wrong response to a labelled prompt that the first policy's reward orders right.",
         ]
       : []),
   ];

@@ -35,12 +35,17 @@ const groupRows = ({ prompt, response }: Lengths, responses: number): number =>
 
 /**
  * Scoring passes of iteration t: the policy, the base, and the previous policy where it is a third model; those of
- * earlier policies, and the policy's and the base's over M0's responses, where the settings ask for them.
+ * earlier policies, of the final one, and the policy's and the base's over M0's responses, where the settings ask for
+ * them.
  */
-export function scoringPasses(iteration: number, { consistency, pairing, score }: CreamConfig): number {
+export function scoringPasses(
+  iteration: number,
+  { consistency, iterations, pairing, score }: CreamConfig,
+): number {
   const always = iteration === 1 || score.previousReward === 'anchor' ? 2 : 3;
   const earlier = consistency.history === 'previous' ? 0 : Math.max(0, iteration - 2);
-  return always + earlier + (pairing.rejectedFrom === 'base' ? 2 : 0);
+  const final = consistency.final && iteration === iterations ? 1 : 0;
+  return always + earlier + final + (pairing.rejectedFrom === 'base' ? 2 : 0);
 }
 
 /** Models that are measured on the held-out tasks. */

@@ -23,6 +23,7 @@ const FREE = new Set([
   'output',
   'iterations',
   'threads',
+  'consistency.final',
   'sft.checkpointEverySteps',
   'train.checkpointEverySteps',
 ]);

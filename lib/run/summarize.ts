@@ -4,6 +4,7 @@ import type { Run } from './run.js';
 import type {
   ConsistencySummary,
   EarlierAgreement,
+  FinalRanking,
   IterationSummary,
   ModelSummary,
   RunSummary,
@@ -82,12 +83,16 @@ export function summarize(run: Run, directoryOf: (model: number) => string): Run
       ...(number < 2 ? {} : { iteration: number - 1 }),
     };
   });
+  const { consistency, rankingAccuracy } = resultOf<FinalRanking>(
+    run.dir.done(`iteration-${last - 1}/score:M${last}`),
+  );
   return {
     directory: run.config.output,
     model: directoryOf(last),
     seed: run.config.seed,
     models,
     iterations,
+    ...(consistency && { final: { consistency, rankingAccuracy: rankingAccuracy ?? null } }),
     warnings: [...run.warnings, ...run.dir.stages.flatMap(({ record }) => record.warnings)],
     seconds: run.dir.stages.reduce((sum, { record }) => sum + record.seconds, 0),
   };

@@ -83,6 +83,14 @@ export interface ModelSummary {
   iteration?: number;
 }
 
+/** How the final policy ranks the last iteration's responses. */
+export interface FinalRanking {
+  /** With the policy that wrote them. */
+  consistency: ConsistencySummary;
+  /** As in {@link IterationSummary}. */
+  rankingAccuracy: number | null;
+}
+
 export interface RunSummary {
   directory: string;
   /** Folder of the final policy. */
@@ -90,6 +98,8 @@ export interface RunSummary {
   seed: number;
   models: ModelSummary[];
   iterations: IterationSummary[];
+  /** With consistency.final: the final policy against the one before, on the last iteration's responses. */
+  final?: FinalRanking;
   warnings: { code: string; message: string }[];
   /** Seconds of work, over all processes that took part. */
   seconds: number;

@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node
 import { join } from 'node:path';
 import t from 'tap';
 import { stringify } from 'yaml';
-import { executeCompare, parseSeeds } from '../../lib/cli/compare.js';
+import { executeCompare, narrowed, parseSeeds } from '../../lib/cli/compare.js';
 import { Terminal } from '../../lib/cli/terminal.js';
 import type { CompareEvent } from '../../lib/compare/compare.js';
 import type { Comparison } from '../../lib/compare/results.js';
@@ -41,7 +41,8 @@ t.test('compare prints the tables on standard output and the progress on standar
   t.match(whole.stdout, /^\(all\) +M1 +0\.000 ±0\.000$/m);
   t.match(whole.stdout, /^srlm +M3 +0\.000 ±0\.000$/m);
   t.match(whole.stdout, /^method +models +tau +Spearman +topOrder +C$/m);
-  t.match(whole.stdout, /^srlm +M2, M1( +-?\d\.\d{3} ±\d\.\d{3}){4}$/m);
+  for (const models of ['M2, M1', 'M3, M2'])
+    t.match(whole.stdout, new RegExp(`^srlm +${models}( +-?\\d\\.\\d{3} ±\\d+\\.\\d{3}){4}$`, 'm'));
   t.match(whole.stdout, /^4 runs, .* 13 stages taken from another run; folder: whole /m);
   t.match(whole.stderr, /^\[4\/4\] srlm, seed 2, 6 stages from cream\/seed-1 and cream\/seed-2$/m);
 });
@@ -85,6 +86,23 @@ t.test('in a terminal headings are bold and the cursor comes back', async (t) =>
   t.match(out.text, '\u001B[1mAccuracy\u001B[0m');
   t.match(err.text, '\u001B[1m[1/4] cream, seed 1\u001B[0m, already done');
   t.ok(err.text.endsWith('\u001B[?25h'));
+});
+
+t.test('a table that is wider than the terminal continues below, its rows named again', async (t) => {
+  const header = ['method', 'model', ...Array.from({ length: 6 }, (_, i) => `task-${i}`)];
+  const rows = [['cream', 'M3', ...Array.from({ length: 6 }, (_, i) => `0.${i} ±0.1`)]];
+  const parts = narrowed({ title: 'Accuracy', header, rows }, 43);
+  t.strictSame(
+    parts.map((part) => part.header.slice(2)),
+    [
+      ['task-0', 'task-1', 'task-2'],
+      ['task-3', 'task-4', 'task-5'],
+    ],
+  );
+  t.strictSame(parts[1]!.rows, [['cream', 'M3', '0.3 ±0.1', '0.4 ±0.1', '0.5 ±0.1']]);
+  t.equal(parts[1]!.title, 'Accuracy, continued');
+  t.strictSame(narrowed({ title: 'Accuracy', header, rows }, 200), [{ title: 'Accuracy', header, rows }]);
+  t.equal(narrowed({ title: 'Accuracy', header, rows }, 10).length, 6, 'one column at least');
 });
 
 /** Starts the comparison and sends it a signal: when standard output matches, or after some time. */

@@ -60,6 +60,7 @@ t.test('stages that two runs have in common are done once', async (t) => {
     'pair 2': 4,
     'train M3': 4,
     'evaluate M3': 4,
+    'score M3': 4, // the final policy ranks as well
   });
   const { runs, isComplete } = first.comparison;
   t.equal(isComplete, true);
@@ -76,7 +77,7 @@ t.test('stages that two runs have in common are done once', async (t) => {
 });
 
 t.test('a run that began with shared stages is the run that it would have been alone', async (t) => {
-  const alone = { ...two[1]!.config, seed: 2, output: join(folder, 'alone') };
+  const alone = { ...two[1]!.config, seed: 2, output: join(folder, 'alone'), consistency: { final: true } };
   await runCream(alone).result;
   t.strictSame(digests(join(output, 'srlm', 'seed-2')), digests(alone.output));
 });
@@ -124,8 +125,11 @@ t.test('compare.json holds the result, compare.md its tables', async (t) => {
     comparison.accuracy.map(({ name, model }) => `${name} ${model}`),
     ['null M0', 'null M1', 'cream M2', 'cream M3', 'srlm M2', 'srlm M3'],
   );
-  const last = comparison.consistency.find(({ name }) => name === 'srlm')!;
-  t.equal(last.iteration, 2);
+  t.strictSame(
+    comparison.consistency.map(({ name, policy, previous }) => `${name} ${policy} ${previous}`),
+    ['cream M2 M1', 'cream M3 M2', 'srlm M2 M1', 'srlm M3 M2'],
+  );
+  const last = comparison.consistency.at(-1)!;
   t.equal(last.tau.n, 2);
   t.ok(Math.abs(last.consistency.mean - (last.tau.mean + 1) / 2) < 1e-12);
 });
@@ -209,7 +213,7 @@ t.test('a method that makes no pair is left out with its reason; the others are 
   t.ok(failed.every(({ status, failure }) => status === 'failed' && failure!.code === 'NO_PAIRS'));
   t.match(comparison.warnings[0], /oracle with seed 1 is left out.*made a pair/);
   t.notOk(comparison.accuracy.some(({ name }) => name === 'oracle'));
-  t.equal(comparison.consistency.length, 2);
+  t.equal(comparison.consistency.length, 4);
 });
 
 t.test(
@@ -223,7 +227,7 @@ t.test(
     await t.rejects(compareRuns([two[0]!], only).result, { code: 'RUN_CORRUPT', message: /ranks\.jsonl/ });
     rmSync(ranks);
     const { events, comparison } = await compare([two[0]!], only);
-    t.strictSame(Object.keys(workOf(events)), ['rank 2', 'pair 2', 'train M3', 'evaluate M3']);
+    t.strictSame(Object.keys(workOf(events)), ['rank 2', 'pair 2', 'train M3', 'evaluate M3', 'score M3']);
     t.equal(comparison.isComplete, true);
   },
 );

@@ -29,15 +29,16 @@ const measured = (models: Record<string, Record<string, number>>, tau = 0.5): Me
         new Map(Object.entries(tasks).map(([task, value]) => [task, accuracyOf(value)])),
       ]),
     ),
-    agreement: {
-      iteration: 2,
+    agreements: ['M1', 'M2'].map((previous, i) => ({
+      policy: `M${i + 2}`,
+      previous,
       groups: 9,
+      rankingAccuracy: null,
       tau: groups(tau),
       spearman: groups(tau),
       topOrder: groups(0),
       consistency: groups((tau + 1) / 2),
-    },
-    rankingAccuracy: null,
+    })),
     problems: new Map(),
   };
 };
@@ -120,7 +121,7 @@ t.test('a run that is missing is left out of pairs and of nothing else', async (
   t.equal(cell.n, 2);
   t.ok(close(cell.mean, 0.65));
   t.ok(close(cell.difference!.mean, 0.15));
-  t.equal(consistencyRows(['a', 'b'], [1, 2, 3], measurements)[1]!.differences!.tau!.n, 2);
+  t.equal(consistencyRows(['a', 'b'], [1, 2, 3], measurements)[3]!.differences!.tau!.n, 2);
   t.strictSame(accuracyRows(['a', 'b'], [1, 2, 3], new Map(), true), []);
   t.strictSame(consistencyRows(['a', 'b'], [1, 2, 3], new Map()), []);
 });
@@ -155,7 +156,7 @@ t.test('with one seed intervals are over problems, joined by their ids', async (
   t.equal(difference!.by, 'normal');
   // Differences 0, 1, 1, 0: variance 1/3.
   t.ok(close(difference!.interval![1], 0.5 + 1.959963984540054 * Math.sqrt(1 / 3 / 4)));
-  t.equal(consistencyRows(['a', 'b'], [1], measurements)[1]!.tau.by, 'bootstrap');
+  t.equal(consistencyRows(['a', 'b'], [1], measurements)[3]!.tau.by, 'bootstrap');
 });
 
 t.test('text: a mark where 0 lies outside; nothing is made up', async (t) => {
