@@ -1,12 +1,8 @@
 import t from 'tap';
-import {
-  noisyWriter,
-  promptOf,
-  randomProblem,
-  randomStream,
-  rightAnswer,
-} from '../../lib/demo/carry-trace.js';
-import { checkBase, claimFolder } from '../../lib/demo/demo.js';
+import { checkBase } from '../../lib/demo/base-model.js';
+import { carryTrace, noisyWriter, randomProblem, rightAnswer } from '../../lib/demo/carry-trace.js';
+import { claimFolder } from '../../lib/demo/demo.js';
+import { promptOf, randomStream } from '../../lib/demo/task.js';
 
 const problem = { a: [3, 1, 4, 1], b: [0, 5, 9, 2] };
 
@@ -46,8 +42,9 @@ t.test(
 );
 
 t.test('a base model that has not learnt the task stops the demo with the reason', async (t) => {
-  t.doesNotThrow(() => checkBase(0.1, 7));
-  t.throws(() => checkBase(0.021, 7), {
+  const at = { task: carryTrace, seed: 7 };
+  t.doesNotThrow(() => checkBase([0.04, 0.1], at));
+  t.throws(() => checkBase([0.04, 0.03, 0.021], at), {
     code: 'DIVERGED',
     message: /2\.1 % right \(wanted: 10 % or more\) after 3 beginnings.*another --seed \(now 7\)/,
   });

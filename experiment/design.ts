@@ -1,0 +1,87 @@
+import type { CreamConfigInput } from '../lib/config.js';
+import { carryTrace } from '../lib/demo/carry-trace.js';
+import type { DataSizes } from '../lib/demo/data.js';
+import { raggedTrace } from '../lib/demo/ragged-trace.js';
+import type { ToyTask } from '../lib/demo/task.js';
+import { sha256 } from '../lib/run/storage.js';
+
+// What is run, fixed before the seeds were: docs/experiment.md says why.
+
+/** The settings in which the methods differ; everything else is the regime's. */
+export const METHODS = {
+  srlm: { method: 'srlm' },
+  cream: { method: 'cream' },
+  'cream-sample': { method: 'cream-sample' },
+  'constant-0.8': { method: 'cream-constant', consistency: { constant: 0.8 } },
+  'anchor-dataset': { method: 'cream', score: { previousReward: 'anchor' } },
+  'anchor-sample': { method: 'cream-sample', score: { previousReward: 'anchor' } },
+  'likelihood-sample': { method: 'cream-sample', score: { previousReward: 'likelihood' } },
+  'rule-floor': { method: 'cream', consistency: { rule: 'floor' } },
+  'rule-theorem': { method: 'cream', consistency: { rule: 'theorem' } },
+  oracle: { method: 'oracle' },
+} as const satisfies Record<string, Partial<CreamConfigInput>>;
+export type Method = keyof typeof METHODS;
+export const ALL_METHODS = Object.keys(METHODS) as Method[];
+/** Every difference is to this one. */
+export const BASELINE: Method = 'srlm';
+
+export interface Regime {
+  name: string;
+  task: ToyTask;
+  sizes: DataSizes;
+  betas: readonly number[];
+  methods: readonly Method[];
+  seeds: readonly number[];
+}
+
+const seedsFrom = (first: number, count: number) => Array.from({ length: count }, (_, i) => first + i);
+const SIZES: DataSizes = { sft: 1024, promptsPerIteration: 600, iterations: 4, evaluation: 400 };
+const CORE: readonly Method[] = ['srlm', 'cream', 'cream-sample', 'constant-0.8', 'anchor-sample', 'oracle'];
+
+/** In the order in which they are run: an experiment that is cut short has the first ones. */
+export const REGIMES: readonly Regime[] = [
+  {
+    name: 'carry',
+    task: carryTrace,
+    sizes: SIZES,
+    betas: [4, 1],
+    methods: ALL_METHODS,
+    seeds: seedsFrom(100, 20),
+  },
+  {
+    name: 'ragged',
+    task: raggedTrace,
+    sizes: SIZES,
+    betas: [4, 1],
+    methods: CORE,
+    seeds: seedsFrom(200, 8),
+  },
+];
+
+/** One seed of a regime: a base model, and every method from it. */
+export interface Unit {
+  regime: Regime;
+  seed: number;
+}
+
+export const unitName = ({ regime, seed }: Unit) => `${regime.name}-${seed}`;
+
+export function unitsOf(regimes: readonly Regime[]): Unit[] {
+  return regimes.flatMap((regime) => regime.seeds.map((seed) => ({ regime, seed })));
+}
+
+/** Changes with every number that decides a unit's results but its seed. */
+export function digestOf({ name, task, sizes, betas, methods }: Regime): string {
+  const settings = methods.map((method) => [method, METHODS[method]]);
+  return sha256(JSON.stringify([name, task, sizes, betas, settings])).slice(0, 16);
+}
+
+/** A form of minutes: one seed of the first two regimes, three methods. */
+export function quick(regimes: readonly Regime[]): Regime[] {
+  return regimes.slice(0, 2).map((regime) => ({
+    ...regime,
+    betas: regime.betas.slice(0, 1),
+    methods: ['srlm', 'cream', 'oracle'],
+    seeds: regime.seeds.slice(0, 1),
+  }));
+}
