@@ -277,6 +277,36 @@ export const configSchema = z.strictObject({
     topP: z.number().positive().max(1).default(1).describe('Nucleus of sampled answers.'),
     limit: count.optional().describe('Use only the first problems of each task.'),
   }),
+
+  report: section(
+    'What is written beside the records for people and other tools; decides nothing of the run.',
+    {
+      html: z
+        .boolean()
+        .default(true)
+        .describe('Write report.html into the run folder after every stage and at the end.'),
+      tensorboard: z
+        .boolean()
+        .default(true)
+        .describe('Write TensorBoard event files into tensorboard/ of the run folder.'),
+      tracker: z
+        .enum(['none', 'mlflow'])
+        .default('none')
+        .describe(
+          'Send settings and metrics to a tracking server as the run goes. mlflow: by its REST interface.',
+        ),
+      trackerUrl: z
+        .url({ protocol: /^https?$/, error: 'must be a http:// or https:// address' })
+        .optional()
+        .describe('Address of the tracking server; left out, MLFLOW_TRACKING_URI of the environment.'),
+      experiment: z
+        .string()
+        .min(1)
+        .max(200)
+        .default('cream')
+        .describe('Experiment on the tracking server; it is made when it is not there.'),
+    },
+  ),
 });
 
 /** A run's settings as a user writes them: everything but `model` may be left out. */
@@ -401,6 +431,20 @@ export function configConflicts(config: CreamConfig): ConfigIssue[] {
       }
     }
   };
+  const { report: reporting } = config;
+  if (reporting.tracker === 'none') {
+    for (const key of ['trackerUrl', 'experiment'] as const) {
+      if (reporting[key] !== DEFAULTS.report[key]) {
+        report(`report.${key}`, 'has no effect with tracker: none; set tracker: mlflow or remove it');
+      }
+    }
+  }
+  if (reporting.trackerUrl !== undefined && /\/\/[^/?#]*@/.test(reporting.trackerUrl)) {
+    report(
+      'report.trackerUrl',
+      'must not hold a name and password, which the run would record; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD',
+    );
+  }
   if (data.sft === undefined) withoutEffect('sft', 'data.sft');
   if (data.evaluation.length === 0) withoutEffect('evaluation', 'data.evaluation');
 

@@ -1,5 +1,5 @@
 import { stringify } from 'yaml';
-import { loadConfig } from '../config-file.js';
+import { loadResolvedConfig } from '../config-file.js';
 import type { CreamConfig } from '../config.js';
 import { runCream } from '../run/host.js';
 import type { ResumeMode } from '../run/run.js';
@@ -16,6 +16,8 @@ export interface RunValues {
   device: string | undefined;
   dtype: 'auto' | 'float32' | 'bfloat16' | undefined;
   threads: number | undefined;
+  tracker: 'none' | 'mlflow' | undefined;
+  trackerUrl: string | undefined;
   resume: ResumeMode;
   json: boolean;
   dryRun: boolean;
@@ -27,9 +29,13 @@ export async function executeRun(
   { terminal, words, isQuiet, signal }: Context,
 ): Promise<number> {
   const [file, ...given] = words as [string, ...string[]];
-  const { output, seed, device, dtype, threads } = values;
-  const overrides = [...given, ...asOverrides({ output, seed, device, dtype, threads })];
-  const config = await loadConfig(file, overrides);
+  const { output, seed, device, dtype, threads, tracker, trackerUrl } = values;
+  const overrides = [
+    ...given,
+    ...asOverrides({ output, seed, device, dtype, threads, 'report.tracker': tracker }),
+    ...asOverrides({ 'report.trackerUrl': trackerUrl }),
+  ];
+  const { config, origins } = await loadResolvedConfig(file, overrides);
   const missing = await missingFiles(config);
   if (missing.length > 0) throw new CreamError('INVALID_CONFIG', missing.join('\n'));
   if (values.dryRun) {
@@ -47,7 +53,7 @@ export async function executeRun(
     ...(values.json && terminal.isOutputTerminal && { isLive: false }),
   });
   try {
-    const run = runCream(config, { signal, resume: values.resume });
+    const run = runCream(config, { signal, resume: values.resume, origins });
     for await (const event of run) {
       if (values.json) await terminal.print(`${JSON.stringify(event)}\n`);
       progress.event(event);
