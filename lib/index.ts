@@ -48,4 +48,5 @@ export { choosePair, type Candidate, type Choice, type ChoiceOptions } from './c
 export { sft, type SftExample } from './stages/sft.js';
 export { train } from './stages/train.js';
 export { LORA_MODULES, type LoraModule, type LoraOptions } from './data/adapter.js';
+export { writeReport } from './report/write-report.js';
 export type * from './types.js';

@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { stringify } from 'yaml';
 import { loadResolvedConfig } from '../config-file.js';
 import type { CreamConfig } from '../config.js';
@@ -8,7 +9,7 @@ import type { Context } from './command.js';
 import { asOverrides, missingFiles } from './config-input.js';
 import { ensureEngine } from './engine.js';
 import { Progress } from './progress.js';
-import { nextCommand, summaryTable } from './summary.js';
+import { nextCommand, shortPath, summaryTable } from './summary.js';
 
 export interface RunValues {
   output: string | undefined;
@@ -60,7 +61,8 @@ export async function executeRun(
     }
     const summary = await run.result;
     progress.stop();
-    const text = `${summaryTable(summary)}\n\nnext: ${nextCommand(summary, config)}\n`;
+    const report = config.report.html ? `report: ${shortPath(join(config.output, 'report.html'))}\n` : '';
+    const text = `${summaryTable(summary)}\n\n${report}next: ${nextCommand(summary, config)}\n`;
     if (values.json) {
       if (!isQuiet) terminal.note(`\n${text}`);
     } else {

@@ -32,6 +32,7 @@ const cut = (text: string) =>
 
 function promptOf(prompt: unknown): SampleGroup['prompt'] {
   if (typeof prompt === 'string') return [{ text: cut(prompt) }];
+  if (Array.isArray(prompt) && typeof prompt[0] === 'number') return [{ text: cut(prompt.join(' ')) }];
   return listOf(prompt).map((turn) =>
     isFields(turn)
       ? { role: textOf(turn['role']), text: cut(textOf(turn['content'])) }
@@ -182,6 +183,16 @@ async function readPairs(
       };
       mark('chosen', chosenIds.join(' '));
       if (pair['rejectedFrom'] !== 'base') mark('rejected', rejectedIds.join(' '));
+      else {
+        found.group.rejectedOfBase = {
+          text: cut(textOf(pair['rejected'])),
+          tokens: rejectedIds.length,
+          truncated: false,
+          reward: finite(pair['rejectedReward']) ?? null,
+          previousReward: null,
+          role: 'rejected',
+        };
+      }
     });
   }
   if (files.dropped !== undefined) {

@@ -24,6 +24,8 @@ const MODULES = [
   'main',
 ] as const;
 
+const STYLES = ['theme', 'layout', 'parts'] as const;
+
 const folder = () => join(packageRoot(), 'lib', 'report', 'page');
 
 /** The page's modules as one script: imports go, exports become plain declarations. */
@@ -61,17 +63,18 @@ let assets: Promise<Assets> | undefined;
 
 async function readAssets(): Promise<Assets> {
   const uplot = createRequire(import.meta.url).resolve('uplot/dist/uPlot.iife.min.js');
-  const [library, libraryStyle, style, ...modules] = await Promise.all([
-    readFile(uplot, 'utf8'),
-    readFile(uplot.replace('uPlot.iife.min.js', 'uPlot.min.css'), 'utf8'),
-    readFile(join(folder(), 'report.css'), 'utf8'),
-    ...MODULES.map((name) => readFile(join(folder(), `${name}.js`), 'utf8')),
+  const text = (path: string) => readFile(path, 'utf8');
+  const [library, libraryStyle] = await Promise.all([
+    text(uplot),
+    text(uplot.replace('uPlot.iife.min.js', 'uPlot.min.css')),
   ]);
+  const styles = await Promise.all(STYLES.map((name) => text(join(folder(), `${name}.css`))));
+  const modules = await Promise.all(MODULES.map((name) => text(join(folder(), `${name}.js`))));
   const script = `${library}\n${joinModules(modules)}`;
   if (script.includes('</script')) throw new Error('the page script holds its own end tag');
   return {
     script,
-    style: `${libraryStyle}\n${style}`,
+    style: [libraryStyle, ...styles].join('\n'),
     digest: createHash('sha256').update(script).digest('base64'),
   };
 }

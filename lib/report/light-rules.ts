@@ -22,8 +22,11 @@ export function levelAbove(value: number | undefined, watch: number, bad: number
   return value >= bad ? 'bad' : value >= watch ? 'watch' : 'good';
 }
 
-export const levelBelow = (value: number | undefined, watch: number, bad: number): Level =>
-  value === undefined ? 'unknown' : levelAbove(-value, -watch, -bad);
+/** The same downwards; the bounds themselves are still on the better side. */
+export function levelBelow(value: number | undefined, watch: number, bad: number): Level {
+  if (value === undefined) return 'unknown';
+  return value < bad ? 'bad' : value < watch ? 'watch' : 'good';
+}
 
 const ORDER: readonly Level[] = ['unknown', 'good', 'watch', 'bad'];
 export const worst = (...levels: Level[]): Level =>

@@ -11,6 +11,7 @@ import { type GroupDigest, type GroupFiles, readGroups } from './groups.js';
 import type { Facts } from './light-rules.js';
 import { lightsOf } from './lights.js';
 import { type Fields, finite, isFields, listOf, textOf } from './lines.js';
+import { checkedResult } from './results.js';
 import { settingRows } from './settings.js';
 import { packSteps, readSteps } from './steps.js';
 import { readTimeline, type Timeline } from './timeline.js';
@@ -115,7 +116,7 @@ function stagesOf(manifest: Fields | undefined): Progress['stages'] {
           files: (isFields(record['files']) ? record['files'] : {}) as StageRecord['files'],
           seconds: finite(record['seconds']) ?? 0,
           metricsBytes: 0,
-          result: isFields(record['result']) ? record['result'] : {},
+          result: checkedResult(record['result']),
           warnings: [],
         },
       },

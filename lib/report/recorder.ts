@@ -90,8 +90,9 @@ export class Recorder {
     }
     this.#steps.set(stream, step);
     const tokens = metrics['cream/tokens'];
-    const seconds = (time - this.#lastStep) / 1000;
-    this.#lastStep = time;
+    const now = performance.now(); // the clock's milliseconds are too coarse for small models
+    const seconds = (now - this.#lastStep) / 1000;
+    this.#lastStep = now;
     const { mib, share } = memory();
     return {
       time,

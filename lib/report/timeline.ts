@@ -27,14 +27,22 @@ export async function readTimeline(path: string): Promise<Timeline> {
   const warnings: Timeline['warnings'] = [];
   let last: Timeline['last'];
   let open: TimelineEntry | undefined;
+  let before = 0;
   const faulty = await eachRecord(path, (event) => {
     const time = Date.parse(textOf(event['time']));
     if (Number.isNaN(time)) return;
+    const lastTime = before;
+    before = time;
     if (event['type'] === 'warning') {
       warnings.push({ code: textOf(event['code']), message: textOf(event['message']) });
     } else if (event['type'] === 'run' && STATUSES.has(textOf(event['status']))) {
       const status = event['status'] as NonNullable<Timeline['last']>['status'];
       last = { status, code: textOf(event['code']), message: textOf(event['message']) };
+      if (open !== undefined) {
+        // Of a process that was killed, the last thing that it said is all there is.
+        open.end = status === 'started' || status === 'resumed' ? lastTime : time;
+        open.isCut = true;
+      }
       entries.push({ label: status, stage: 'run', iteration: 0, start: time, end: time, isMark: true });
       open = undefined;
     } else if (event['type'] === 'stage' && event['status'] === 'started') {

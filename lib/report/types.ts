@@ -101,6 +101,8 @@ export interface SampleGroup {
   /** Why it made no pair. */
   dropped?: string;
   responses: SampleResponse[];
+  /** The rejected response where it is one of M0's own. */
+  rejectedOfBase?: SampleResponse;
 }
 
 export interface SampleResponse {
@@ -143,8 +145,10 @@ export interface TimelineEntry {
   iteration: number;
   /** Milliseconds since 1970. */
   start: number;
-  /** null while it goes on or when the process ended in it. */
+  /** null while it goes on, and where nothing tells when the process ended in it. */
   end: number | null;
+  /** The process ended in it. */
+  isCut?: boolean;
   /** Of a process rather than a stage. */
   isMark?: boolean;
 }

@@ -14,10 +14,12 @@ export function verdictOf(run: Facts, lights: readonly Light[], iterations: numb
 
 function standing({ status, reason, iterations, timeline, progress }: Facts, wanted: number): string {
   const done = iterations.filter(({ metrics }) => metrics !== undefined).length;
-  const open = timeline.findLast(({ end, isMark }) => end === null && isMark !== true)?.label;
+  const last = timeline.findLast(({ isMark }) => isMark !== true);
   const where = progress
     ? `${progress.stage}${progress.iteration > 0 ? ` of iteration ${progress.iteration}` : ''}`
-    : open;
+    : last?.end === null || last?.isCut
+      ? last.label
+      : undefined;
   const so = wanted === 0 ? '' : `, ${done} of ${count(wanted, 'iteration')} done`;
   const at = where === undefined ? '' : ` at ${where}`;
   switch (status) {
@@ -68,7 +70,9 @@ function outcome({ models, iterations }: Facts): string {
 
 function attention(lights: readonly Light[]): string {
   const named = (level: Light['level']) =>
-    lights.filter((light) => light.level === level).map(({ title }) => title.toLowerCase());
+    lights
+      .filter((light) => light.level === level)
+      .map(({ title }) => title.replace(/^[A-Z](?=[a-z])/, (letter) => letter.toLowerCase()));
   const bad = named('bad');
   const watch = named('watch');
   if (bad.length > 0)

@@ -14,27 +14,40 @@ export const seriesColor = (place) => `var(--${seriesVariable(place)})`;
 
 const KEY = 'cream-report-theme';
 
-/** @returns {string} */
-export function storedTheme() {
-  try {
-    return localStorage.getItem(KEY) ?? 'auto';
-  } catch {
-    return 'auto'; // a file without storage
-  }
+let current = 'auto';
+
+/** light, dark, or auto: as the system says. */
+export const storedTheme = () => current;
+
+const isDark = matchMedia('(prefers-color-scheme: dark)');
+
+function applyTheme() {
+  const chosen = storedTheme();
+  const theme = chosen === 'auto' ? (isDark.matches ? 'dark' : 'light') : chosen;
+  document.documentElement.setAttribute('data-theme', theme);
 }
 
 /** @param {string} theme */
 export function setTheme(theme) {
-  if (theme === 'auto') document.documentElement.removeAttribute('data-theme');
-  else document.documentElement.setAttribute('data-theme', theme);
+  current = theme;
   try {
     localStorage.setItem(KEY, theme);
   } catch {
     // Then it lasts as long as the page.
   }
+  applyTheme();
 }
 
-/** @param {() => void} listener */
-export function onSchemeChange(listener) {
-  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', listener);
+/** Takes the theme that was chosen last, and follows the system. @param {() => void} onChange */
+export function startTheme(onChange) {
+  try {
+    current = localStorage.getItem(KEY) ?? 'auto';
+  } catch {
+    // Nothing is remembered here.
+  }
+  applyTheme();
+  isDark.addEventListener('change', () => {
+    applyTheme();
+    onChange();
+  });
 }

@@ -8,7 +8,7 @@ import { lineChart } from './lines.js';
 
 /** @typedef {import('../types.js').ReportRun} Run */
 
-/** @type {readonly { title: string, note?: string, names: readonly (readonly [name: string, label: string])[], isLog?: boolean }[]} */
+/** @type {readonly { title: string, note?: string, names: readonly (readonly [name: string, label: string])[], isLog?: boolean, isExact?: boolean }[]} */
 const PREFERENCE = [
   {
     title: 'Rewards',
@@ -34,7 +34,7 @@ const PREFERENCE = [
     names: [['rewards/accuracies', 'accuracy']],
   },
   { title: 'Gradient norm', note: 'before clipping', names: [['grad_norm', 'gradient norm']], isLog: true },
-  { title: 'Learning rate', names: [['learning_rate', 'learning rate']] },
+  { title: 'Learning rate', names: [['learning_rate', 'learning rate']], isExact: true },
   {
     title: 'Weight and consistency',
     note: 'mean over the batch',
@@ -57,6 +57,7 @@ const PREFERENCE = [
     title: 'Memory',
     note: 'resident, of the engine’s process, in MiB',
     names: [['system/memory_mib', 'MiB']],
+    isExact: true,
   },
 ];
 
@@ -64,8 +65,12 @@ const PREFERENCE = [
 const SFT = [
   { title: 'SFT: loss', note: 'nats per response token', names: [['loss', 'loss']] },
   { title: 'SFT: gradient norm', names: [['grad_norm', 'gradient norm']], isLog: true },
-  { title: 'SFT: learning rate', names: [['learning_rate', 'learning rate']] },
+  { title: 'SFT: learning rate', names: [['learning_rate', 'learning rate']], isExact: true },
 ];
+
+/** Beyond so many steps a curve is a band of noise, and is smoothed until somebody says otherwise. */
+const NOISY_ROWS = 300;
+const SMOOTHING = 0.9;
 
 const DASHES = [undefined, [6, 4], [2, 3]];
 
@@ -103,16 +108,21 @@ function isWide(lists) {
   return most / least > 100;
 }
 
-/** @param {readonly Run[]} runs @param {{ smoothing: number }} state @param {() => void} update */
+/** @param {readonly Run[]} runs @param {{ smoothing?: number }} state @param {() => void} update */
 export function curves(runs, state, update) {
+  const smoothingOf = (/** @type {'sft' | 'train'} */ kind) =>
+    state.smoothing ?? (runs.some((run) => rowsOf(run, kind).rows > NOISY_ROWS) ? SMOOTHING : 0);
   const charts = /** @type {const} */ (['train', 'sft']).flatMap((kind) => {
     const { rows, borders, x } = axisOf(runs, kind);
     if (rows === 0) return [];
-    return (kind === 'sft' ? SFT : PREFERENCE).flatMap(({ title, note, names, isLog }) => {
+    return (kind === 'sft' ? SFT : PREFERENCE).flatMap(({ title, note, names, isLog, isExact }) => {
+      const smoothing = isExact ? 0 : smoothingOf(kind);
       const lines = runs.flatMap((run, which) =>
         names.flatMap(([name, label], place) => {
-          const values = column(run, name, kind, state.smoothing);
+          const values = column(run, name, kind, smoothing);
           if (values === undefined) return [];
+          // Several runs over each other are enough to look at.
+          const raw = smoothing > 0 && runs.length === 1 ? column(run, name, kind) : undefined;
           while (values.length < rows) values.push(null);
           const dash = runs.length === 1 ? undefined : DASHES[place % DASHES.length];
           return [
@@ -121,12 +131,13 @@ export function curves(runs, state, update) {
               variable: seriesVariable(runs.length === 1 ? place : which),
               ...(dash === undefined ? {} : { dash }),
               values,
+              ...(raw === undefined ? {} : { raw }),
             },
           ];
         }),
       );
       if (lines.length === 0) return [];
-      const useLog = isLog === true && isWide(lines.map(({ values }) => values));
+      const useLog = isLog === true && isWide(lines.map(({ values, raw }) => raw ?? values));
       return [
         lineChart({ title, ...(note === undefined ? {} : { note }), x, lines, borders, isLog: useLog }),
       ];
@@ -147,7 +158,7 @@ export function curves(runs, state, update) {
           min: 0,
           max: 0.98,
           step: 0.02,
-          value: state.smoothing,
+          value: smoothingOf('train'),
           change: (event) => {
             state.smoothing = Number(event.target.value);
             update();

@@ -94,13 +94,15 @@ export const lineage = (runs) =>
     ),
   ]);
 
-/** @param {readonly Run[]} runs */
-export const timeline = (runs) =>
+/** @param {readonly Run[]} runs @param {string} generated */
+export const timeline = (runs, generated) =>
   runs.flatMap((run) => {
     const times = run.timeline.flatMap(({ start, end }) => [start, end ?? start]);
     if (times.length === 0) return [h('p', { class: 'empty' }, `${run.name}: nothing has happened yet.`)];
     const first = Math.min(...times);
-    const last = Math.max(...times, first + 1);
+    // What goes on has no end yet: it is drawn up to now.
+    const now = run.status === 'running' ? Date.parse(generated) : first + 1;
+    const last = Math.max(...times, first + 1, now || 0);
     const share = (/** @type {number} */ time) => `${((100 * (time - first)) / (last - first)).toFixed(3)}%`;
     const stages = new Map();
     for (const { stage, start, end, isMark } of run.timeline) {
@@ -121,7 +123,7 @@ export const timeline = (runs) =>
         h(
           'div',
           { class: 'timeline' },
-          run.timeline.map(({ label, stage, start, end, isMark }) => {
+          run.timeline.map(({ label, stage, start, end, isMark, isCut }) => {
             const bar = h('span', { class: isMark ? 'mark' : `bar stage-${stage}` });
             bar.style.left = share(start);
             if (!isMark) bar.style.width = `max(3px, ${share(first + ((end ?? last) - start))})`;
@@ -133,7 +135,9 @@ export const timeline = (runs) =>
               h(
                 'span',
                 { class: 'time', title: dateTime(start) },
-                isMark ? clock(start) : end === null ? 'not ended' : duration((end - start) / 1000),
+                isMark
+                  ? clock(start)
+                  : `${duration(((end ?? last) - start) / 1000)}${isCut ? ', cut off' : end === null ? ' so far' : ''}`,
               ),
             );
           }),

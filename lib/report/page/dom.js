@@ -91,7 +91,7 @@ export const select = (label, options, chosen, onChange) =>
     h('span', {}, label),
     h(
       'select',
-      { change: (event) => onChange(event.target.value) },
+      { 'aria-label': label, change: (event) => onChange(event.target.value) },
       options.map(([value, text]) => h('option', { value, selected: value === chosen }, text)),
     ),
   );

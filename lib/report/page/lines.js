@@ -5,7 +5,7 @@ import { color } from './colors.js';
 // Curves over optimizer steps, drawn by uPlot when they come into view.
 
 /**
- * @typedef {{ label: string, variable: string, dash?: number[], values: (number | null)[] }} Line
+ * @typedef {{ label: string, variable: string, dash?: number[], values: (number | null)[], raw?: (number | null)[] }} Line
  * @typedef {{ at: number, label: string, variable?: string }} Border
  * @typedef {{ title: string, note?: string, x: number[], lines: Line[], borders: Border[], isLog?: boolean }} LineChart
  */
@@ -87,6 +87,7 @@ export function lineChart({ title, note, x, lines, borders, isLog = false }) {
   const box = h('div', { class: 'plot' });
   const values = lines.map(() => h('b', {}, ''));
   const hidden = new Set();
+  const behind = lines.filter(({ raw }) => raw !== undefined);
   /** @type {{ chart: any, box: HTMLElement, draw: () => void }} */
   const entry = { chart: undefined, box, draw };
   const legend = h(
@@ -104,7 +105,9 @@ export function lineChart({ title, note, x, lines, borders, isLog = false }) {
             if (hidden.has(i)) hidden.delete(i);
             else hidden.add(i);
             button.setAttribute('aria-pressed', String(!hidden.has(i)));
-            entry.chart?.setSeries(i + 1, { show: !hidden.has(i) });
+            entry.chart?.setSeries(behind.length + i + 1, { show: !hidden.has(i) });
+            const place = behind.indexOf(line);
+            if (place !== -1) entry.chart?.setSeries(place + 1, { show: !hidden.has(i) });
           },
         },
         swatch,
@@ -154,6 +157,13 @@ export function lineChart({ title, note, x, lines, borders, isLog = false }) {
         ],
         series: [
           {},
+          // Behind the smoothed curves, what they were made from.
+          ...behind.map((line) => ({
+            stroke: () => color(line.variable),
+            width: 1,
+            alpha: 0.18,
+            points: { show: false },
+          })),
           ...lines.map((line, i) => ({
             label: line.label,
             stroke: () => color(line.variable),
@@ -168,7 +178,7 @@ export function lineChart({ title, note, x, lines, borders, isLog = false }) {
           setCursor: [show],
         },
       },
-      [x, ...lines.map((line) => line.values)],
+      [x, ...behind.map(({ raw }) => raw), ...lines.map((line) => line.values)],
       box,
     );
     show(entry.chart);

@@ -1,6 +1,6 @@
 import { append, h } from './dom.js';
 import { dateTime } from './format.js';
-import { onSchemeChange, setTheme, storedTheme } from './colors.js';
+import { setTheme, startTheme, storedTheme } from './colors.js';
 import { clearLines, redrawLines } from './lines.js';
 import { overview, verdicts } from './overview.js';
 import { curves } from './curves.js';
@@ -24,7 +24,8 @@ const TABS = {
 
 const state = {
   tab: 'overview',
-  curves: { smoothing: 0 },
+  /** @type {{ smoothing?: number }} */
+  curves: {},
   samples: { run: 0, iteration: -1, query: '', filter: 'all', sort: 'file', page: 0 },
   settings: { changedOnly: true },
 };
@@ -50,7 +51,7 @@ function content() {
       case 'lineage':
         return lineage(runs);
       case 'timeline':
-        return timeline(runs);
+        return timeline(runs, data.generated);
       default:
         return overview(runs);
     }
@@ -183,7 +184,7 @@ function watch() {
 }
 
 export function start() {
-  setTheme(storedTheme());
+  startTheme(redrawLines);
   drawFrame();
   const tab = location.hash.slice(1);
   if (Object.hasOwn(TABS, tab)) state.tab = tab;
@@ -199,7 +200,6 @@ export function start() {
     drawHeader();
     choose(state.tab);
   }
-  onSchemeChange(redrawLines);
   addEventListener('hashchange', () => {
     if (data !== undefined) choose(location.hash.slice(1));
   });

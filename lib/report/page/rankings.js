@@ -70,6 +70,7 @@ export function rankings(runs) {
         ),
       ),
     ),
+    earlierPolicies(runs),
     h('h2', {}, 'Length of chosen and rejected responses'),
     dotLegend([
       { label: 'chosen', color: seriesColor(0) },
@@ -115,5 +116,25 @@ export function rankings(runs) {
         'dropped',
       ),
     ),
+  ];
+}
+
+/** With consistency.history: agreement with the policies before the one before. @param {readonly Run[]} runs */
+function earlierPolicies(runs) {
+  const rows = runs.flatMap((run) =>
+    run.iterations.flatMap(({ iteration, history }) =>
+      (history ?? []).map(({ model, tau, groups }) => [
+        run.name,
+        `M${iteration}`,
+        model,
+        fixed(tau),
+        count(groups),
+      ]),
+    ),
+  );
+  if (rows.length === 0) return null;
+  return [
+    h('h2', {}, 'Agreement with earlier policies'),
+    card('', table(['run', 'policy', 'compared with', 'mean tau', 'groups'], rows, 'history')),
   ];
 }

@@ -7,6 +7,7 @@ import { slopes } from './bars.js';
 /**
  * @typedef {import('../types.js').ReportRun} Run
  * @typedef {import('../types.js').SampleGroup} Group
+ * @typedef {Group['responses'][number] & { times: number }} Shown
  * @typedef {{ run: number, iteration: number, query: string, filter: string, sort: string, page: number }} SampleState
  */
 
@@ -63,7 +64,7 @@ const places = (values) =>
  * @param {Group['responses']} responses
  */
 function distinct(responses) {
-  /** @type {Map<string, Group['responses'][number] & { times: number }>} */
+  /** @type {Map<string, Shown>} */
   const found = new Map();
   for (const response of responses) {
     const key = JSON.stringify([response.text, response.reward, response.previousReward, response.truncated]);
@@ -77,9 +78,38 @@ function distinct(responses) {
   return [...found.values()];
 }
 
+/**
+ * @param {Shown} response @param {number | undefined} now @param {number | undefined} before
+ * @param {string} [tag]
+ */
+function responseItem(response, now, before, tag) {
+  const { text, tokens, truncated, reward, previousReward, correct, role, times } = response;
+  const rewards = isNumber(previousReward)
+    ? `${number(reward, 3)} · ${number(previousReward, 3)}`
+    : number(reward, 3);
+  const places = before === undefined ? `place ${now}` : `place ${now}, before ${before}`;
+  return h(
+    'li',
+    { class: role ?? '' },
+    h(
+      'div',
+      { class: 'meta' },
+      role ? h('span', { class: `tag ${role}` }, tag ?? role) : null,
+      times > 1 ? h('b', {}, `${times} ×`) : null,
+      correct === undefined
+        ? null
+        : h('span', { class: correct ? 'right' : 'wrong' }, correct ? '✓ right' : '✕ wrong'),
+      now === undefined ? null : h('span', { title: 'place by this reward, and by the one before' }, places),
+      isNumber(reward) ? h('span', { title: 'reward, and the reward before' }, rewards) : null,
+      h('span', {}, `${tokens} tokens${truncated ? ', cut' : ''}`),
+    ),
+    h('p', { class: 'text', dir: 'auto' }, text === '' ? h('em', {}, '(empty)') : text),
+  );
+}
+
 /** @param {Group} group @param {number} iteration */
 function groupCard(group, iteration) {
-  const { id, prompt, label, tau, consistency, weight, dropped } = group;
+  const { id, prompt, label, tau, consistency, weight, dropped, rejectedOfBase: base } = group;
   const responses = distinct(group.responses);
   const now = places(responses.map(({ reward }) => reward));
   const before = places(responses.map(({ previousReward }) => previousReward));
@@ -122,39 +152,8 @@ function groupCard(group, iteration) {
       h(
         'ol',
         {},
-        order.map((i) => {
-          const { text, tokens, truncated, reward, previousReward, correct, role, times } =
-            /** @type {typeof responses[number]} */ (responses[i]);
-          return h(
-            'li',
-            { class: role ?? '' },
-            h(
-              'div',
-              { class: 'meta' },
-              role ? h('span', { class: `tag ${role}` }, role) : null,
-              times > 1 ? h('b', {}, `${times} ×`) : null,
-              correct === undefined
-                ? null
-                : h('span', { class: correct ? 'right' : 'wrong' }, correct ? '✓ right' : '✕ wrong'),
-              now[i] === undefined
-                ? null
-                : h(
-                    'span',
-                    { title: 'place by this reward, and by the one before' },
-                    `place ${now[i]}${before[i] === undefined ? '' : `, before ${before[i]}`}`,
-                  ),
-              isNumber(reward)
-                ? h(
-                    'span',
-                    { title: 'reward, and the reward before' },
-                    `${number(reward, 3)}${isNumber(previousReward) ? ` · ${number(previousReward, 3)}` : ''}`,
-                  )
-                : null,
-              h('span', {}, `${tokens} tokens${truncated ? ', cut' : ''}`),
-            ),
-            h('p', { class: 'text', dir: 'auto' }, text === '' ? h('em', {}, '(empty)') : text),
-          );
-        }),
+        order.map((i) => responseItem(/** @type {Shown} */ (responses[i]), now[i], before[i])),
+        base ? responseItem({ ...base, times: 1 }, undefined, undefined, 'rejected, from M0') : null,
       ),
     ),
   );
