@@ -334,6 +334,7 @@ async function trainPolicy({ run, models, onStep }: World, t: number): Promise<v
       options: config.train,
       beta: config.beta,
       dtype: model.dtype,
+      adapter: model.adapter,
       seed: config.seed,
       stream: `iteration-${t}/train`,
       signal: run.signal,
