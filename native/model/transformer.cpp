@@ -11,6 +11,7 @@
 #include "ops/dispatch.h"
 #include "ops/gpu.h"
 #include "ops/linear.h"
+#include "ops/pack_tables.h"
 #include "ops/packed_attention.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
@@ -21,10 +22,28 @@ namespace cream {
 
 namespace {
 
-at::Tensor as_index(const std::vector<int64_t>& values, at::Device device) {
+// The ids and the head rows as index tensors on the weights' device.
+at::Tensor as_index(const std::vector<int64_t>& values) {
   at::Tensor index = at::empty({static_cast<int64_t>(values.size())}, at::kLong);
   std::memcpy(index.data_ptr<int64_t>(), values.data(), values.size() * sizeof(int64_t));
-  return index.to(device);
+  return index;
+}
+at::Tensor ids_of(const Pack& pack, const at::Tensor& beside) {
+  return gpu::active(beside) ? gpu::tables_of(pack, beside.device()).ids : as_index(pack.ids);
+}
+at::Tensor head_rows_of(const Pack& pack, const at::Tensor& beside) {
+  return gpu::active(beside) ? gpu::tables_of(pack, beside.device()).head_rows : as_index(pack.head_rows);
+}
+
+// Rotates the query and key heads of qkv by the rows' positions.
+void rotate_(at::Tensor& qkv, const Pack& pack, const ModelConfig& config, const at::Tensor& table,
+             bool inverse) {
+  const int64_t heads = config.num_heads + config.num_kv_heads;
+  if (gpu::active(qkv)) {
+    const at::Tensor& positions = gpu::tables_of(pack, qkv.device()).positions;
+    return gpu::rope_(qkv, heads, config.head_dim, positions, table, inverse);
+  }
+  rope_(qkv, heads, config.head_dim, pack.positions.data(), table, inverse);
 }
 
 AttentionShape attention_shape(const ModelConfig& config, int64_t layer) {
@@ -72,7 +91,7 @@ class Forward {
         angles_(rope_table_for(weights, pack)) {}
 
   at::Tensor run(const KvObserver& observe_kv) {
-    residual_ = weights_.embed.index_select(0, as_index(pack_.ids, weights_.flat.device()));
+    residual_ = weights_.embed.index_select(0, ids_of(pack_, weights_.flat));
     at::Tensor normed = rms_norm(residual_, weights_.layers[0].attention_norm, config_.rms_norm_eps);
     for (int64_t i = 0; i < config_.num_layers; ++i) {
       if (saved_ != nullptr) saved_->layers.emplace_back();
@@ -107,7 +126,7 @@ class Forward {
       rms_norm_heads_(qkv, config_.num_heads, layer.q_norm, config_.rms_norm_eps);
       rms_norm_heads_(keys, config_.num_kv_heads, layer.k_norm, config_.rms_norm_eps);
     }
-    rope_(qkv, config_.num_heads + config_.num_kv_heads, config_.head_dim, pack_.positions.data(), angles_);
+    rotate_(qkv, pack_, config_, angles_, /*inverse=*/false);
     if (observe_kv) {
       const auto heads = [&](int64_t begin) {
         return qkv.narrow(1, begin, config_.kv_size()).unflatten(1, {config_.num_kv_heads, config_.head_dim});
@@ -124,7 +143,7 @@ class Forward {
       kept.lse_RH = result.lse_RH;
     }
     if (i + 1 == config_.num_layers) {
-      const auto rows = as_index(pack_.head_rows, weights_.flat.device());
+      const auto rows = head_rows_of(pack_, weights_.flat);
       residual_ = residual_.index_select(0, rows);
       const at::Tensor out = result.out_RE.index_select(0, rows);
       return adapted(linear(out, layer.o, layer.o_bias), out, i, &LoraLayer::o);
@@ -213,7 +232,7 @@ class Backward {
     const auto& layer = weights_.layers[i];
     LayerWeights& grad = gradients_of(i);
     const bool last = i + 1 == config_.num_layers;
-    const at::Tensor rows = last ? as_index(pack_.head_rows, weights_.flat.device()) : at::Tensor();
+    const at::Tensor rows = last ? head_rows_of(pack_, weights_.flat) : at::Tensor();
     const at::Tensor attended = last ? kept.attention_RE.index_select(0, rows) : kept.attention_RE;
     at::Tensor d_out = linear_backward_input(d, layer.o);
     if (has_adapter(i, &LoraLayer::o)) d_out.add_(through_adapter(d, attended, i, &LoraLayer::o));
@@ -224,8 +243,7 @@ class Backward {
     }
     at::Tensor d_qkv = packed_attention_backward(d_out, kept.qkv_RE, {kept.attention_RE, kept.lse_RH}, pack_,
                                                  attention_shape(config_, i));
-    rope_(d_qkv, config_.num_heads + config_.num_kv_heads, config_.head_dim, pack_.positions.data(), angles_,
-          /*inverse=*/true);
+    rotate_(d_qkv, pack_, config_, angles_, /*inverse=*/true);
     if (config_.qk_norm) qk_norm_backward_(d_qkv, kept.qk_raw_RE, layer, grad);
     const at::Tensor normed = rms_norm(kept.input_RC, layer.attention_norm, config_.rms_norm_eps);
     add_weight_gradient(d_qkv, normed, grad.qkv, grad.qkv_bias);

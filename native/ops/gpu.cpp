@@ -3,9 +3,6 @@
 #include <ATen/Functions.h>
 #include <ATen/TensorOperators.h>
 #include <c10/util/Exception.h>
-#ifdef CREAM_CUDA
-#include <c10/cuda/CUDAStream.h>
-#endif
 
 #include <algorithm>
 #include <cmath>
@@ -16,7 +13,9 @@
 #include "cuda/kernels/elementwise.h"
 #include "cuda/kernels/head.h"
 #include "cuda/kernels/rms_norm.h"
+#include "ops/gpu_launch.h"
 #include "ops/linear.h"
+#include "ops/upload.h"
 
 namespace cream::gpu {
 
@@ -24,26 +23,10 @@ namespace {
 
 thread_local bool emulating = false;
 
-Stream stream_of([[maybe_unused]] const at::Tensor& x) {
-#ifdef CREAM_CUDA
-  return c10::cuda::getCurrentCUDAStream(x.device().index()).stream();
-#else
-  return nullptr;
-#endif
-}
-
-Dtype dtype_of(const at::Tensor& x) {
-  TORCH_CHECK_VALUE(x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16,
-                    "expected float32 or bfloat16 on the GPU, got ", x.scalar_type());
-  return x.scalar_type() == at::kFloat ? Dtype::kFloat32 : Dtype::kBFloat16;
-}
-
-// Host values on x's device; where that is the host, a view of them that lives as long as they do.
+// Host values on x's device.
 template <typename T>
 at::Tensor beside(const at::Tensor& x, const T* values, size_t size) {
-  return at::from_blob(const_cast<T*>(values), {static_cast<int64_t>(size)},
-                       c10::CppTypeToScalarType<T>::value)
-      .to(x.device());
+  return upload(values, size, x.device());
 }
 
 template <typename T>
@@ -150,7 +133,11 @@ void rms_norm_heads_backward_(at::Tensor& dy, const at::Tensor& x, int64_t heads
 
 void rope_(at::Tensor& x, int64_t heads, int64_t head_dim, const int32_t* positions, const at::Tensor& table,
            bool inverse) {
-  const at::Tensor where = beside(x, positions, static_cast<size_t>(x.size(0)));
+  rope_(x, heads, head_dim, beside(x, positions, static_cast<size_t>(x.size(0))), table, inverse);
+}
+
+void rope_(at::Tensor& x, int64_t heads, int64_t head_dim, const at::Tensor& where, const at::Tensor& table,
+           bool inverse) {
   rope(x.data_ptr(), dtype_of(x), x.size(0), x.stride(0), heads, head_dim, where.const_data_ptr<int32_t>(),
        table.const_data_ptr<float>(), inverse, stream_of(x));
 }

@@ -41,6 +41,9 @@ void rms_norm_heads_backward_(at::Tensor& dy, const at::Tensor& x, int64_t heads
 // positions: host memory, one per row of x
 void rope_(at::Tensor& x, int64_t heads, int64_t head_dim, const int32_t* positions, const at::Tensor& table,
            bool inverse);
+// The same with the positions on the device already: int32 [rows].
+void rope_(at::Tensor& x, int64_t heads, int64_t head_dim, const at::Tensor& positions,
+           const at::Tensor& table, bool inverse);
 
 at::Tensor swiglu(const at::Tensor& gate_up);
 at::Tensor swiglu_backward_(at::Tensor& gate_up, const at::Tensor& dy);
