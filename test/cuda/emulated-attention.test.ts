@@ -30,7 +30,7 @@ const SHAPES = [
 for (const [name, pack] of Object.entries(PACKS)) {
   for (const shape of SHAPES) {
     const title = `${name}, ${shape.heads}/${shape.kvHeads} heads of ${shape.headDim}, window ${shape.window}`;
-    const rows = pack.filter((_, i) => i % 2 === 0).reduce((a, b) => a + b, 0);
+    const rows = pack.reduce((sum: number, length, i) => sum + (i % 2 === 0 ? length : 0), 0);
     const qkv = normal(rows * (shape.heads + 2 * shape.kvHeads) * shape.headDim, { seed: 5, scale: 2 });
     const dOut = normal(rows * shape.heads * shape.headDim, { seed: 6 });
     const base = { ...shape, qkv, dOut, segments: Int32Array.from(pack) };
