@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "ops/adamw.h"
+#include "ops/lora.h"
 #include "ops/token_logprobs.h"
 
 namespace cream::gpu {
@@ -53,6 +54,8 @@ void add_embedding_gradient(at::Tensor& d_embed, const std::vector<int64_t>& ids
 
 void linear_backward_weight(const at::Tensor& dy, const at::Tensor& x, at::Tensor dw, at::Tensor dbias);
 
+at::Tensor lora_dropout(const at::Tensor& x, const LoraDropout& dropout);
+
 // starts: first target of each row of the batch, and one past the last target.
 TokenLogprobs token_logprobs(const at::Tensor& hidden, const at::Tensor& head,
                              const std::vector<Target>& targets, const std::vector<int64_t>& starts,
@@ -63,11 +66,6 @@ at::Tensor token_logprobs_backward(const at::Tensor& hidden, const at::Tensor& h
                                    at::Tensor d_head, int64_t chunk_rows);
 
 double squared_norm(const at::Tensor& gradient);
-int64_t adamw_(const at::Tensor& weights, const at::Tensor& master, const at::Tensor& gradient,
-               const at::Tensor& m, const at::Tensor& v, const AdamWUpdate& update);
-
-// adamw_ with the master in bfloat16 weights and its low 16 bits (`low`, int16 [n]).
-int64_t adamw_split_(const at::Tensor& weights, const at::Tensor& low, const at::Tensor& gradient,
-                     const at::Tensor& m, const at::Tensor& v, const AdamWUpdate& update);
+int64_t adamw_(const AdamWTensors& tensors, const AdamWUpdate& update);
 
 }  // namespace cream::gpu
