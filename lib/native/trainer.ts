@@ -62,7 +62,12 @@ export class Trainer implements AsyncDisposable {
     const { beta1, beta2, epsilon, weightDecay, maxGradNorm, seed } = { ...ADAMW, ...options };
     const { learningRateFactors, momentsDtype, gradientsDtype, recompute, deterministic } = options;
     const adamw = {
-      ...{ beta1, beta2, epsilon, weightDecay, maxGradNorm, seed: toSeed(seed, 'createTrainer') },
+      beta1,
+      beta2,
+      epsilon,
+      weightDecay,
+      maxGradNorm,
+      seed: toSeed(seed, 'createTrainer'),
       ...(learningRateFactors === undefined ? {} : { learningRateFactors }),
       ...(momentsDtype === undefined ? {} : { momentsDtype }),
       ...(gradientsDtype === undefined ? {} : { gradientsDtype }),

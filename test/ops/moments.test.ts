@@ -74,7 +74,10 @@ t.test('the noise depends on seed, step and element alone', async (t) => {
   const part = adamw({
     ...base,
     first: 500,
-    ...{ master: tail(base.master), gradient: tail(base.gradient), m: tail(base.m), v: tail(base.v) },
+    master: tail(base.master),
+    gradient: tail(base.gradient),
+    m: tail(base.m),
+    v: tail(base.v),
   });
   t.strictSame(part.m, tail(result.m));
   t.strictSame(part.v, tail(result.v));
@@ -82,7 +85,11 @@ t.test('the noise depends on seed, step and element alone', async (t) => {
 
 t.test('fifty updates of a split master are those of a float32 master, to the bit', async (t) => {
   const size = 257;
-  const start = { m: new Float32Array(size), v: new Float32Array(size), master: normal(size, { seed: 5 }) };
+  const start: Pick<Result, 'm' | 'v' | 'master'> = {
+    m: new Float32Array(size),
+    v: new Float32Array(size),
+    master: normal(size, { seed: 5 }),
+  };
   const run = (split: boolean) => {
     let state = start;
     for (let step = 1; step <= 50; step++) {
@@ -106,8 +113,13 @@ t.test('bfloat16 gradients give the update of their values', async (t) => {
   const gradient = normal(size, { seed: 2 }).map((x) => below(x));
   const base = {
     ...SETTINGS,
-    ...{ master: normal(size, { seed: 1 }), m: new Float32Array(size), v: new Float32Array(size), gradient },
-    ...{ dtype: 'bfloat16', split: true, emulated: true },
+    master: normal(size, { seed: 1 }),
+    m: new Float32Array(size),
+    v: new Float32Array(size),
+    gradient,
+    dtype: 'bfloat16',
+    split: true,
+    emulated: true,
   };
   const [half, whole] = [adamw({ ...base, gradientDtype: 'bfloat16' }), adamw(base)];
   t.strictSame(half.master, whole.master);
