@@ -3,6 +3,7 @@ import { basename, dirname, resolve } from 'node:path';
 import { isCollection, isPair, isScalar, LineCounter, type Document, type Node, parseDocument } from 'yaml';
 import { absoluteConfig, checkConfig, configSchema, type CreamConfig } from './config.js';
 import { type ConfigIssue, knownKeys } from './config-issues.js';
+import { type Origins, originsOf } from './config-origins.js';
 import { CreamError } from './errors.js';
 import { nearest } from './nearest.js';
 
@@ -88,8 +89,16 @@ function assign(target: Record<string, unknown>, path: readonly string[], value:
   group[path.at(-1)!] = value;
 }
 
+/** Complete settings, and where those that were given come from. */
+export interface ResolvedConfig {
+  config: CreamConfig;
+  origins: Origins;
+}
+
 /** Complete settings from YAML text. Throws INVALID_CONFIG that lists everything that is wrong. */
-export function parseConfig(source: ConfigSource): CreamConfig {
+export const parseConfig = (source: ConfigSource): CreamConfig => resolveConfig(source).config;
+
+export function resolveConfig(source: ConfigSource): ResolvedConfig {
   const file = basename(source.file);
   if (source.text.length > MAX_CONFIG_BYTES) {
     throw new CreamError(
@@ -138,13 +147,25 @@ export function parseConfig(source: ConfigSource): CreamConfig {
   }
   const directory = resolve(source.directory ?? '.');
   const overridden = new Set(overrides.map((override) => override.path.join('.')));
-  return absoluteConfig(checked.config, (name) =>
+  const config = absoluteConfig(checked.config, (name) =>
     overridden.has(name) || overridden.has(name.split('.')[0]!) ? directory : dirname(resolve(source.file)),
   );
+  const origins = originsOf(input, (path) => {
+    if (overrideOf(path) !== undefined) return 'command line';
+    const offset = offsetOf(document, { path: [...path], message: '' });
+    return offset === undefined ? file : `${file}:${lines.linePos(offset).line}`;
+  });
+  return { config, origins };
 }
 
 /** Reads a config file. Throws INVALID_CONFIG, or IO when the file cannot be read. */
-export async function loadConfig(file: string, overrides: readonly string[] = []): Promise<CreamConfig> {
+export const loadConfig = async (file: string, overrides: readonly string[] = []): Promise<CreamConfig> =>
+  (await loadResolvedConfig(file, overrides)).config;
+
+export async function loadResolvedConfig(
+  file: string,
+  overrides: readonly string[] = [],
+): Promise<ResolvedConfig> {
   let text: string;
   try {
     text = await readFile(file, 'utf8');
@@ -153,5 +174,5 @@ export async function loadConfig(file: string, overrides: readonly string[] = []
       (cause as NodeJS.ErrnoException).code === 'ENOENT' ? 'there is no such file' : String(cause);
     throw new CreamError('INVALID_CONFIG', `cannot read ${file}: ${reason}`, { cause });
   }
-  return parseConfig({ file, text, overrides });
+  return resolveConfig({ file, text, overrides });
 }

@@ -4,7 +4,13 @@ import type { Run, StageInfo } from './run/run.js';
 import { readRecords, recordsToText } from './run/records.js';
 import { loadRewardModule } from './run/reward-module.js';
 import { writeFileDurably } from './run/storage.js';
-import { rankingAccuracy, summarizeConsistency, summarizeHistory, tally } from './run/summary.js';
+import {
+  rankingAccuracy,
+  rewardCorrelation,
+  summarizeConsistency,
+  summarizeHistory,
+  tally,
+} from './run/summary.js';
 import type { World } from './run/world.js';
 import { pair } from './stages/pair.js';
 import { consistencyOf, rank } from './stages/rank.js';
@@ -196,7 +202,8 @@ async function scoreResponses(
 async function rankResponses({ run, correctness }: World, t: number): Promise<void> {
   const { consistency: options, seed } = run.config;
   const info: StageInfo = { stage: 'rank', iteration: t };
-  await run.stage(info, [`iteration-${t}/ranks.jsonl`], async () => {
+  const files = [`iteration-${t}/ranks.jsonl`, `iteration-${t}/correct.jsonl`];
+  await run.stage(info, files, async () => {
     const ranked = rank(await readRecords<ScoredGroup>(run.dir.path(scoresOf(t, 'policy'))), options);
     await write(run, `iteration-${t}/ranks.jsonl`, ranked);
     const consistency = summarizeConsistency(ranked, {
@@ -206,10 +213,13 @@ async function rankResponses({ run, correctness }: World, t: number): Promise<vo
       stream: `iteration-${t}/bootstrap`,
     });
     const correct = await correctness(t, ranked);
+    const verdicts = [...correct].map(([id, correct]) => ({ id, correct }));
+    await write(run, `iteration-${t}/correct.jsonl`, verdicts); // which responses are right; nothing trains on it
     const flags = [...correct.values()].flat();
     const result = {
       consistency,
       rankingAccuracy: rankingAccuracy(ranked, correct),
+      rewardCorrelation: rewardCorrelation(ranked, correct),
       sampleAccuracy: flags.length === 0 ? null : flags.filter(Boolean).length / flags.length,
     };
     const { mean, tau } = consistency;
@@ -324,6 +334,7 @@ async function trainPolicy({ run, models, onStep }: World, t: number): Promise<v
       options: config.train,
       beta: config.beta,
       dtype: model.dtype,
+      adapter: model.adapter,
       seed: config.seed,
       stream: `iteration-${t}/train`,
       signal: run.signal,

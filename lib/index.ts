@@ -28,7 +28,13 @@ export type { AccuracyCell, AccuracyRow, Comparison, ConsistencyRow, RunOutcome 
 export type * from './run/events.js';
 export { type CreamRun, runCream, type RunCreamOptions } from './run/host.js';
 export type * from './run/summary.js';
-export { nullTau, rankingAccuracy, summarizeConsistency, summarizeHistory } from './run/summary.js';
+export {
+  nullTau,
+  rankingAccuracy,
+  rewardCorrelation,
+  summarizeConsistency,
+  summarizeHistory,
+} from './run/summary.js';
 export { pair, type PairOptions, type Pairs } from './stages/pair.js';
 export { consistencyOf, rank, type RankOptions, topOrder } from './stages/rank.js';
 export { METHODS, type MethodName, type RewardSource } from './methods.js';
@@ -42,4 +48,5 @@ export { choosePair, type Candidate, type Choice, type ChoiceOptions } from './c
 export { sft, type SftExample } from './stages/sft.js';
 export { train } from './stages/train.js';
 export { LORA_MODULES, type LoraModule, type LoraOptions } from './data/adapter.js';
+export { writeReport } from './report/write-report.js';
 export type * from './types.js';

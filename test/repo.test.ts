@@ -8,7 +8,7 @@ import t from 'tap';
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..');
 const HARD_LIMIT = 500;
 // A budget for all of lib/, bin/ and native/: growth is a decision, not an accident.
-const TOTAL_LIMIT = 40_000;
+const TOTAL_LIMIT = 50_000;
 
 interface Source {
   path: string; // from the root, with slashes
@@ -183,13 +183,15 @@ t.test('every native source is in the one list of CMakeLists.txt', async (t) => 
 });
 
 t.test(`no source file is longer than ${HARD_LIMIT} lines`, async (t) => {
-  const all = [...typescript, ...native, ...filesUnder('test', /\.ts$/), ...filesUnder('scripts', /\.cjs$/)];
+  const page = filesUnder('lib', /\.(js|css)$/);
+  const tools = [...filesUnder('test', /\.ts$/), ...filesUnder('scripts', /\.cjs$/)];
+  const all = [...typescript, ...page, ...native, ...tools];
   const lengths = all.map((source) => ({ path: source.path, lines: source.text.split('\n').length - 1 }));
   t.strictSame(
     lengths.filter(({ lines }) => lines > HARD_LIMIT),
     [],
   );
-  const product = new Set([...typescript, ...native].map((source) => source.path));
+  const product = new Set([...typescript, ...page, ...native].map((source) => source.path));
   const total = lengths.filter(({ path }) => product.has(path)).reduce((sum, { lines }) => sum + lines, 0);
   t.comment(`${total} lines in lib/, bin/ and native/`);
   t.ok(total <= TOTAL_LIMIT, `${total} lines of at most ${TOTAL_LIMIT}`);

@@ -11,12 +11,14 @@ import { mergeCommand } from './commands/merge.js';
 import { pairCommand } from './commands/pair.js';
 import { rankCommand } from './commands/rank.js';
 import { recipesCommand } from './commands/recipes.js';
+import { reportCommand } from './commands/report.js';
 import { runCommand } from './commands/run.js';
 import { sampleCommand } from './commands/sample.js';
 import { scoreCommand } from './commands/score.js';
 import { sftCommand } from './commands/sft.js';
 import { trainCommand } from './commands/train.js';
 import { validateCommand } from './commands/validate.js';
+import { watchCommand } from './commands/watch.js';
 
 /** Every command, in the order of the help. */
 export const COMMANDS: readonly Command[] = [
@@ -26,6 +28,8 @@ export const COMMANDS: readonly Command[] = [
   estimateCommand,
   runCommand,
   compareCommand,
+  watchCommand,
+  reportCommand,
   generateCommand,
   sftCommand,
   sampleCommand,

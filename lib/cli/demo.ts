@@ -1,6 +1,7 @@
 import { join, relative, resolve } from 'node:path';
 import { validateConfig } from '../config.js';
 import { prepareDemo } from '../demo/demo.js';
+import { DEFAULT_SHOWN, writeReport } from '../report/write-report.js';
 import type { RunEvent } from '../run/events.js';
 import { runCream } from '../run/host.js';
 import type { ModelSummary, RunSummary } from '../run/summary.js';
@@ -50,6 +51,8 @@ export async function executeDemo(values: DemoValues, context: Context): Promise
     }
     progress.stop();
     const [cream, srlm] = summaries as [RunSummary, RunSummary];
+    const folders = [cream.directory, srlm.directory];
+    await writeReport(folders, join(directory, 'report.html'), { shown: DEFAULT_SHOWN });
     const text = `\n${comparison(cream, srlm, directory)}\n`;
     if (values.json) terminal.note(text);
     else await terminal.print(text);
@@ -74,6 +77,7 @@ function comparison(cream: RunSummary, srlm: RunSummary, directory: string): str
       cream.models.map((model, index) => [model.model, sampled(model), sampled(srlm.models[index])]),
     ),
     '',
+    `both as charts:  ${relative(process.cwd(), join(directory, 'report.html'))}   (open it in a browser)`,
     `the final model: ${final}`,
     `try it:  npx cream generate --model ${final} --prompt "1234+5678=" --temperature 0`,
     `next:    npx cream init my-run.yaml   (your own checkpoint and prompts), then: npx cream run my-run.yaml`,

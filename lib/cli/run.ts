@@ -1,5 +1,6 @@
+import { join } from 'node:path';
 import { stringify } from 'yaml';
-import { loadConfig } from '../config-file.js';
+import { loadResolvedConfig } from '../config-file.js';
 import type { CreamConfig } from '../config.js';
 import { runCream } from '../run/host.js';
 import type { ResumeMode } from '../run/run.js';
@@ -8,7 +9,7 @@ import type { Context } from './command.js';
 import { asOverrides, missingFiles } from './config-input.js';
 import { ensureEngine } from './engine.js';
 import { Progress } from './progress.js';
-import { nextCommand, summaryTable } from './summary.js';
+import { nextCommand, shortPath, summaryTable } from './summary.js';
 
 export interface RunValues {
   output: string | undefined;
@@ -16,6 +17,8 @@ export interface RunValues {
   device: string | undefined;
   dtype: 'auto' | 'float32' | 'bfloat16' | undefined;
   threads: number | undefined;
+  tracker: 'none' | 'mlflow' | undefined;
+  trackerUrl: string | undefined;
   resume: ResumeMode;
   json: boolean;
   dryRun: boolean;
@@ -27,9 +30,13 @@ export async function executeRun(
   { terminal, words, isQuiet, signal }: Context,
 ): Promise<number> {
   const [file, ...given] = words as [string, ...string[]];
-  const { output, seed, device, dtype, threads } = values;
-  const overrides = [...given, ...asOverrides({ output, seed, device, dtype, threads })];
-  const config = await loadConfig(file, overrides);
+  const { output, seed, device, dtype, threads, tracker, trackerUrl } = values;
+  const overrides = [
+    ...given,
+    ...asOverrides({ output, seed, device, dtype, threads, 'report.tracker': tracker }),
+    ...asOverrides({ 'report.trackerUrl': trackerUrl }),
+  ];
+  const { config, origins } = await loadResolvedConfig(file, overrides);
   const missing = await missingFiles(config);
   if (missing.length > 0) throw new CreamError('INVALID_CONFIG', missing.join('\n'));
   if (values.dryRun) {
@@ -47,14 +54,15 @@ export async function executeRun(
     ...(values.json && terminal.isOutputTerminal && { isLive: false }),
   });
   try {
-    const run = runCream(config, { signal, resume: values.resume });
+    const run = runCream(config, { signal, resume: values.resume, origins });
     for await (const event of run) {
       if (values.json) await terminal.print(`${JSON.stringify(event)}\n`);
       progress.event(event);
     }
     const summary = await run.result;
     progress.stop();
-    const text = `${summaryTable(summary)}\n\nnext: ${nextCommand(summary, config)}\n`;
+    const report = config.report.html ? `report: ${shortPath(join(config.output, 'report.html'))}\n` : '';
+    const text = `${summaryTable(summary)}\n\n${report}next: ${nextCommand(summary, config)}\n`;
     if (values.json) {
       if (!isQuiet) terminal.note(`\n${text}`);
     } else {

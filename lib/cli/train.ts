@@ -72,6 +72,7 @@ export async function trainPairs(values: TrainValues, context: Context): Promise
       options,
       beta,
       dtype: model.dtype,
+      adapter: model.adapter,
       seed: values.seed,
       stream: 'train',
       signal,

@@ -85,9 +85,26 @@ export interface NativeAdamWOptions {
   epsilon: number;
   weightDecay: number;
   maxGradNorm: number;
-  /** Of an adapter's dropout. */
+  /** Of an adapter's dropout and of the rounding of bfloat16 moments. */
   seed: bigint;
+  /** Of the learning rate, each 1 when left out: native/train/parameter_groups.h. */
+  learningRateFactors?: NativeRateFactors;
+  /** float32 when left out, both. */
+  momentsDtype?: NativeDtype;
+  gradientsDtype?: NativeDtype;
+  /** selective when left out. */
+  recompute?: NativeRecompute;
+  deterministic?: boolean;
 }
+
+export interface NativeRateFactors {
+  embeddings?: number;
+  head?: number;
+  norms?: number;
+  layerDecay?: number;
+}
+
+export type NativeRecompute = 'selective' | 'full' | 'none';
 
 export interface NativeSftExample {
   promptIds: Int32Array;
@@ -124,6 +141,8 @@ export interface NativeStepMetrics {
   tokens: number;
   targetTokens: number;
   microBatches: number;
+  /** The bound that the micro-batches kept to: less than the caller's where memory ran out. */
+  maxTokensPerBatch: number;
   weightsMoved: number;
   rewardsChosen: number;
   rewardsRejected: number;
@@ -164,6 +183,8 @@ export interface NativeTrainer {
     options: NativePreferenceOptions,
     maxTokensPerBatch: number,
   ): Promise<NativeTensor[]>;
+  /** Micro-batches of more rows fail for want of memory; 0 = off. */
+  _simulateMemoryOf(rows: number): Promise<void>;
 }
 
 export interface NativeModel {

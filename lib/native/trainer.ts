@@ -8,7 +8,7 @@ import type {
 import { AbortableCall, native, toInt32Array, toSeed } from './call.js';
 
 export type TrainerOptions = Partial<Omit<NativeAdamWOptions, 'seed'>> & {
-  /** Of an adapter's dropout. */
+  /** Of an adapter's dropout and of the rounding of bfloat16 moments. */
   seed?: number | bigint;
 };
 export type StepMetrics = NativeStepMetrics;
@@ -60,7 +60,20 @@ export class Trainer implements AsyncDisposable {
 
   static async start(model: NativeModel, options: TrainerOptions): Promise<Trainer> {
     const { beta1, beta2, epsilon, weightDecay, maxGradNorm, seed } = { ...ADAMW, ...options };
-    const adamw = { beta1, beta2, epsilon, weightDecay, maxGradNorm, seed: toSeed(seed, 'createTrainer') };
+    const { learningRateFactors, momentsDtype, gradientsDtype, recompute, deterministic } = options;
+    const adamw = {
+      beta1,
+      beta2,
+      epsilon,
+      weightDecay,
+      maxGradNorm,
+      seed: toSeed(seed, 'createTrainer'),
+      ...(learningRateFactors === undefined ? {} : { learningRateFactors }),
+      ...(momentsDtype === undefined ? {} : { momentsDtype }),
+      ...(gradientsDtype === undefined ? {} : { gradientsDtype }),
+      ...(recompute === undefined ? {} : { recompute }),
+      ...(deterministic === undefined ? {} : { deterministic }),
+    };
     return new Trainer(await native(() => model.createTrainer(adamw)));
   }
 

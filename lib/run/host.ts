@@ -1,7 +1,9 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { type CreamConfig, type CreamConfigInput, absoluteConfig, validateConfig } from '../config.js';
+import { type Origins, originsOf } from '../config-origins.js';
 import { CreamError } from '../errors.js';
+import { checkTracker } from '../report/mlflow-address.js';
 import { EventQueue } from './event-queue.js';
 import type { RunEvent } from './events.js';
 import { fromPlainError, type ToHost, type ToWorker } from './messages.js';
@@ -15,6 +17,8 @@ export interface RunCreamOptions {
   signal?: AbortSignal;
   /** Default: auto. */
   resume?: ResumeMode;
+  /** Where the settings come from, for the report; left out, those that are given come from the program. */
+  origins?: Origins;
   /** Work in this process. For debuggers; a crash of the engine then ends the host. */
   inProcess?: boolean;
 }
@@ -50,9 +54,11 @@ export function engineFlags(flags: readonly string[]): string[] {
  */
 export function runCream(config: CreamConfigInput, options: RunCreamOptions = {}): CreamRun {
   const complete = absoluteConfig(validateConfig(config), () => process.cwd());
+  checkTracker(complete, process.env);
   const queue = new EventQueue();
-  const engine =
-    options.inProcess === true ? startHere(complete, options, queue) : startProcess(complete, options, queue);
+  const { origins = originsOf(config, () => 'program') } = options;
+  const start = options.inProcess === true ? startHere : startProcess;
+  const engine = start(complete, { ...options, origins }, queue);
   engine.result.then(
     () => queue.close(),
     (error: unknown) => queue.close({ error }), // also: a host that only iterates has no unhandled rejection
@@ -75,25 +81,27 @@ interface Engine {
   kill: () => void;
 }
 
+type StartOptions = RunCreamOptions & { origins: Origins };
+
 const aborted = () => new CreamError('ABORTED', 'the run was interrupted before it began');
 
 function startHere(
   config: CreamConfig,
-  { signal, resume = 'auto' }: RunCreamOptions,
+  { signal, resume = 'auto', origins }: StartOptions,
   queue: EventQueue,
 ): Engine {
   const controller = new AbortController();
   const signals = signal === undefined ? controller.signal : AbortSignal.any([signal, controller.signal]);
   const result = import('./execute.js').then(({ execute }) => {
     if (signals.aborted) throw aborted();
-    return execute(config, { resume, signal: signals, emit: (event) => queue.push(event) });
+    return execute(config, { resume, origins, signal: signals, emit: (event) => queue.push(event) });
   });
   return { result, pid: process.pid, kill: () => controller.abort() };
 }
 
 function startProcess(
   config: CreamConfig,
-  { signal, resume = 'auto' }: RunCreamOptions,
+  { signal, resume = 'auto', origins }: StartOptions,
   queue: EventQueue,
 ): Engine {
   if (signal?.aborted) return { result: Promise.reject(aborted()), pid: undefined, kill: () => undefined };
@@ -145,7 +153,7 @@ function startProcess(
       settle();
     });
   });
-  send({ type: 'start', config, resume });
+  send({ type: 'start', config, resume, origins });
   return { result, pid: child.pid, kill };
 }
 

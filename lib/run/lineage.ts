@@ -16,6 +16,8 @@ export interface RunRecord {
   /** What else decides the bits: versions of this package and LibTorch, the CPU's instruction set. */
   versions: Record<string, string>;
   threads: number;
+  /** Where each setting that was given comes from: "cream.yaml:14", "command line", "program", "method: srlm". */
+  origins?: Record<string, string>;
 }
 
 /** Settings that decide nothing that is already computed. Paths are compared by what they hold. */
@@ -26,6 +28,11 @@ const FREE = new Set([
   'consistency.final',
   'sft.checkpointEverySteps',
   'train.checkpointEverySteps',
+  'report.html',
+  'report.tensorboard',
+  'report.tracker',
+  'report.trackerUrl',
+  'report.experiment',
 ]);
 const BY_CONTENT = new Set(['model', 'data.sft', 'data.prompts', 'reward.module']);
 

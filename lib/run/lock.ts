@@ -73,6 +73,10 @@ async function liveHolder(locks: readonly Found[], except?: number): Promise<Hol
   return undefined;
 }
 
+/** Whether a process works in a run folder. */
+export const isFolderLocked = async (folder: string): Promise<boolean> =>
+  (await liveHolder(await locksIn(folder))) !== undefined;
+
 /** One attempt: the lock, or who holds it. */
 async function tryLock(folder: string, content: string): Promise<Lock | Holder | 'again'> {
   const before = await locksIn(folder);

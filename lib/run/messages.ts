@@ -6,7 +6,9 @@ import type { RunSummary } from './summary.js';
 
 // What host and engine process say to each other.
 
-export type ToWorker = { type: 'start'; config: CreamConfig; resume: ResumeMode } | { type: 'abort' };
+export type ToWorker =
+  | { type: 'start'; config: CreamConfig; resume: ResumeMode; origins: Record<string, string> }
+  | { type: 'abort' };
 
 export type ToHost =
   | { type: 'event'; event: RunEvent }

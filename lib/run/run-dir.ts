@@ -1,5 +1,6 @@
 import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { CreamConfig } from '../config.js';
 import { CreamError } from '../errors.js';
 import { type FileRecord, fileRecord, ioError, isMissing, listFiles, writeFileDurably } from './storage.js';
 
@@ -10,10 +11,11 @@ import { type FileRecord, fileRecord, ioError, isMissing, listFiles, writeFileDu
 //   metrics.jsonl            one line per optimizer step
 //   events.jsonl             log of all events but progress
 //   sft/model/               M1
-//   iteration-1/samples.jsonl, scores.jsonl, ranks.jsonl, pairs.jsonl
+//   iteration-1/samples.jsonl, scores.jsonl, ranks.jsonl, correct.jsonl, pairs.jsonl
 //   iteration-1/policy/      M2
 //   evaluation/M0.jsonl ...  answers with their verdict
 //   summary.json
+//   report.html, metrics.csv, tensorboard/, progress.json   for people and other tools; nothing here reads them to compute
 
 export interface Warning {
   code: string;
@@ -36,6 +38,16 @@ interface Manifest {
   version: 1;
   /** In the order in which they were done. */
   stages: { key: string; record: StageRecord }[];
+}
+
+/** The folder of the checkpoint M_number. Without data.sft M1 is M0. */
+export function checkpointFolder(
+  { model, data }: Pick<CreamConfig, 'model' | 'data'>,
+  dir: Pick<RunDir, 'path'>,
+  number: number,
+): string {
+  if (number === 0 || (number === 1 && data.sft === undefined)) return model;
+  return dir.path(number === 1 ? 'sft/model' : `iteration-${number - 1}/policy`);
 }
 
 export class RunDir {

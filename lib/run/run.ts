@@ -1,7 +1,7 @@
 import { appendFile, readdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { CreamConfig } from '../config.js';
-import { CreamError } from '../errors.js';
+import { CreamError, isCreamError } from '../errors.js';
 import type { RunEvent, Stage } from './events.js';
 import { differences, digestInputs, type RunRecord } from './lineage.js';
 import { type Lock, lockFolder } from './lock.js';
@@ -24,6 +24,8 @@ export interface RunOptions {
   versions: Record<string, string>;
   /** Threads to record where the settings say auto and nothing is recorded yet. */
   threads: number;
+  /** Where the settings that were given come from. */
+  origins?: Record<string, string> | undefined;
 }
 
 export interface StageInfo {
@@ -124,6 +126,7 @@ export class Run {
       inputs: await digestInputs(config),
       versions: options.versions,
       threads,
+      ...(options.origins === undefined ? {} : { origins: options.origins }),
     };
     const changes = before === undefined ? [] : differences(before, record);
     if (changes.length > 0 && options.resume !== 'accept-changes') {
@@ -159,6 +162,12 @@ export class Run {
   warn(code: string, message: string, where: { stage?: Stage; iteration?: number } = {}): void {
     (this.#stageWarnings ?? this.warnings).push({ code, message });
     this.#emitAndLog({ type: 'warning', code, message, ...where });
+  }
+
+  /** A warning that says nothing of the run's results, so that no stage records it. */
+  notice(code: string, message: string): void {
+    this.warnings.push({ code, message });
+    this.#emitAndLog({ type: 'warning', code, message });
   }
 
   /** Counts work of a stage and reports it with its speed; work that was done before an interruption has none. */
@@ -315,6 +324,18 @@ export class Run {
     this.#emitAndLog({ type: 'run', status: 'finished', directory, time: new Date().toISOString() });
   }
 
+  /** Writes into the log how the run ended early; the host hears of it by the error itself. */
+  fail(error: unknown): void {
+    const code = isCreamError(error) ? error.code : 'NATIVE';
+    const message = error instanceof Error ? error.message : String(error);
+    this.#log({ type: 'run', status: code === 'ABORTED' ? 'interrupted' : 'failed', code, message });
+  }
+
+  /** Resolves when the log holds every event so far. */
+  logged(): Promise<void> {
+    return this.#logged;
+  }
+
   async close(): Promise<void> {
     await this.#logged;
     await this.metrics.close();
@@ -325,6 +346,10 @@ export class Run {
 
   #emitAndLog(event: RunEvent): void {
     this.#emit(event);
+    this.#log(event);
+  }
+
+  #log(event: object): void {
     const line = `${JSON.stringify({ time: new Date().toISOString(), ...event })}\n`;
     // The log of events is for people; a full disk shows where it matters.
     this.#logged = this.#logged

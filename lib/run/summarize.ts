@@ -1,5 +1,6 @@
+import type { CreamConfig } from '../config.js';
 import type { NoPairReason, PairChoices } from '../types.js';
-import type { StageRecord } from './run-dir.js';
+import type { StageRecord, Warning } from './run-dir.js';
 import type { Run } from './run.js';
 import type {
   ConsistencySummary,
@@ -13,68 +14,114 @@ import type {
 
 // summary.json from the manifest: every number was written down by the stage that found it.
 
+/** What is done of a run: its settings and the finished stages, in order. */
+export interface Progress {
+  config: Pick<CreamConfig, 'iterations' | 'output' | 'seed'>;
+  stages: readonly { key: string; record: StageRecord }[];
+  warnings: readonly Warning[];
+}
+
+export const progressOf = (run: Run): Progress => ({
+  config: run.config,
+  stages: run.dir.stages,
+  warnings: run.warnings,
+});
+
 /** The result that a finished stage recorded; the fields are those that lib/cream.ts puts there. */
 const resultOf = <T>(record: StageRecord | undefined): Partial<T> => (record?.result ?? {}) as Partial<T>;
 
-function iterationSummary(run: Run, t: number): IterationSummary | undefined {
-  const stage = (name: string) => run.dir.done(`iteration-${t}/${name}`);
-  const train = stage(`train:M${t + 1}`);
-  const rank = resultOf<{
+const recordOf = ({ stages }: Progress, key: string) => stages.find((stage) => stage.key === key)?.record;
+
+/** One iteration as far as it went: what no finished stage has found is not there. */
+export type PartialIteration = Partial<IterationSummary> & Pick<IterationSummary, 'iteration' | 'seconds'>;
+
+export function iterationSoFar(progress: Progress, t: number): PartialIteration {
+  const stage = (name: string) => recordOf(progress, `iteration-${t}/${name}`);
+  type Sampled = Pick<
+    IterationSummary,
+    'prompts' | 'responses' | 'truncatedResponses' | 'emptyResponses' | 'meanResponseTokens'
+  >;
+  type Ranked = {
     consistency: ConsistencySummary;
     rankingAccuracy: number | null;
+    rewardCorrelation: number | null;
     sampleAccuracy: number | null;
     history: EarlierAgreement[];
-  }>(stage('rank'));
-  if (train === undefined || rank.consistency === undefined) return undefined;
-  const sample = resultOf<
-    Pick<
-      IterationSummary,
-      'prompts' | 'responses' | 'truncatedResponses' | 'emptyResponses' | 'meanResponseTokens'
-    >
-  >(stage(`sample:M${t}`));
-  const pair = resultOf<{
+  };
+  type Paired = {
     pairs: number;
     droppedGroups: Partial<Record<NoPairReason, number>>;
     meanWeight: number | null;
+    flipped: number;
     choices: PairChoices;
-  }>(stage('pair'));
+  };
+  const { prompts, responses, truncatedResponses, emptyResponses, meanResponseTokens } = resultOf<Sampled>(
+    stage(`sample:M${t}`),
+  );
+  const { consistency, rankingAccuracy, rewardCorrelation, sampleAccuracy, history } = resultOf<Ranked>(
+    stage('rank'),
+  );
+  const { pairs, droppedGroups, meanWeight, choices } = resultOf<Paired>(stage('pair'));
+  const { metrics } = resultOf<Pick<IterationSummary, 'metrics'>>(stage(`train:M${t + 1}`));
   const seconds: Record<string, number> = {};
-  for (const { key, record } of run.dir.stages) {
+  for (const { key, record } of progress.stages) {
     if (!key.startsWith(`iteration-${t}/`)) continue;
     const name = key.replace(/^.*\//, '').replace(/:.*$/, '');
     seconds[name] = (seconds[name] ?? 0) + record.seconds;
   }
+  const found = {
+    prompts,
+    responses,
+    truncatedResponses,
+    emptyResponses,
+    meanResponseTokens,
+    consistency,
+    pairs,
+    droppedGroups,
+    meanWeight,
+    choices,
+    history,
+    rankingAccuracy,
+    rewardCorrelation,
+    sampleAccuracy,
+    metrics,
+  };
+  const present = Object.entries(found).filter(([, value]) => value !== undefined);
+  return { iteration: t, ...Object.fromEntries(present), seconds };
+}
+
+function iterationSummary(progress: Progress, t: number): IterationSummary | undefined {
+  const iteration = iterationSoFar(progress, t);
+  if (recordOf(progress, `iteration-${t}/train:M${t + 1}`) === undefined) return undefined;
+  if (iteration.consistency === undefined) return undefined;
   return {
-    iteration: t,
-    prompts: sample.prompts ?? 0,
-    responses: sample.responses ?? 0,
-    truncatedResponses: sample.truncatedResponses ?? 0,
-    emptyResponses: sample.emptyResponses ?? 0,
-    meanResponseTokens: sample.meanResponseTokens ?? 0,
-    consistency: rank.consistency,
-    pairs: pair.pairs ?? 0,
-    droppedGroups: pair.droppedGroups ?? {},
-    meanWeight: pair.meanWeight ?? null,
-    ...(pair.choices === undefined ? {} : { choices: pair.choices }),
-    ...(rank.history === undefined ? {} : { history: rank.history }),
-    rankingAccuracy: rank.rankingAccuracy ?? null,
-    sampleAccuracy: rank.sampleAccuracy ?? null,
-    metrics: resultOf<{ metrics: Record<string, number> }>(train).metrics ?? {},
-    seconds,
+    prompts: 0,
+    responses: 0,
+    truncatedResponses: 0,
+    emptyResponses: 0,
+    meanResponseTokens: 0,
+    pairs: 0,
+    droppedGroups: {},
+    meanWeight: null,
+    rankingAccuracy: null,
+    sampleAccuracy: null,
+    metrics: {},
+    ...iteration,
+    consistency: iteration.consistency,
   };
 }
 
-/** The run so far. `directoryOf` gives the checkpoint folder of a model. */
-export function summarize(run: Run, directoryOf: (model: number) => string): RunSummary {
-  const iterations = Array.from({ length: run.config.iterations }, (_, i) =>
-    iterationSummary(run, i + 1),
-  ).filter((summary) => summary !== undefined);
-  const last = iterations.length + 1;
+/** M0 ... M_last with what was measured of them. */
+export function modelsSoFar(
+  progress: Progress,
+  last: number,
+  directoryOf: (model: number) => string,
+): ModelSummary[] {
   const tasksOf = (number: number) => {
     const iteration = number <= 1 ? '' : `iteration-${number - 1}/`;
-    return resultOf<{ tasks: TaskSummary[] }>(run.dir.done(`${iteration}evaluate:M${number}`)).tasks;
+    return resultOf<{ tasks: TaskSummary[] }>(recordOf(progress, `${iteration}evaluate:M${number}`)).tasks;
   };
-  const models = Array.from({ length: last + 1 }, (_, number): ModelSummary => {
+  return Array.from({ length: last + 1 }, (_, number): ModelSummary => {
     const isBase = directoryOf(number) === directoryOf(0);
     return {
       model: `M${number}`,
@@ -83,17 +130,27 @@ export function summarize(run: Run, directoryOf: (model: number) => string): Run
       ...(number < 2 ? {} : { iteration: number - 1 }),
     };
   });
+}
+
+/** The run so far. `directoryOf` gives the checkpoint folder of a model. */
+export function summarize(run: Run, directoryOf: (model: number) => string): RunSummary {
+  const progress = progressOf(run);
+  const { config, stages, warnings } = progress;
+  const iterations = Array.from({ length: config.iterations }, (_, i) =>
+    iterationSummary(progress, i + 1),
+  ).filter((summary) => summary !== undefined);
+  const last = iterations.length + 1;
   const { consistency, rankingAccuracy } = resultOf<FinalRanking>(
-    run.dir.done(`iteration-${last - 1}/score:M${last}`),
+    recordOf(progress, `iteration-${last - 1}/score:M${last}`),
   );
   return {
-    directory: run.config.output,
+    directory: config.output,
     model: directoryOf(last),
-    seed: run.config.seed,
-    models,
+    seed: config.seed,
+    models: modelsSoFar(progress, last, directoryOf),
     iterations,
     ...(consistency && { final: { consistency, rankingAccuracy: rankingAccuracy ?? null } }),
-    warnings: [...run.warnings, ...run.dir.stages.flatMap(({ record }) => record.warnings)],
-    seconds: run.dir.stages.reduce((sum, { record }) => sum + record.seconds, 0),
+    warnings: [...warnings, ...stages.flatMap(({ record }) => record.warnings)],
+    seconds: stages.reduce((sum, { record }) => sum + record.seconds, 0),
   };
 }

@@ -64,6 +64,8 @@ export interface IterationSummary {
   history?: EarlierAgreement[];
   /** Share of (correct, incorrect) responses to one prompt that the policy's reward orders right; null without labels. */
   rankingAccuracy: number | null;
+  /** Correlation of the policy's reward with correctness among the responses to one prompt; null without labels. */
+  rewardCorrelation?: number | null;
   /** Share of sampled responses that are correct; null without labels. */
   sampleAccuracy: number | null;
   /** Training metrics of the last optimizer step, names as in TRL. */
@@ -187,4 +189,31 @@ export function rankingAccuracy(
     });
   }
   return total === 0 ? null : right / total;
+}
+
+/**
+ * Pearson correlation of the reward with correctness (0 or 1) within groups: both are taken from their group's mean,
+ * so that neither hard prompts nor the reward's level play a part. Null when no group has both kinds.
+ */
+export function rewardCorrelation(
+  groups: readonly { id: string; rewards: readonly number[] }[],
+  correct: ReadonlyMap<string, readonly boolean[]>,
+): number | null {
+  let product = 0;
+  let rewardSquares = 0;
+  let correctSquares = 0;
+  for (const { id, rewards } of groups) {
+    const flags = correct.get(id);
+    if (flags === undefined || !rewards.every(Number.isFinite)) continue;
+    const right = flags.filter(Boolean).length / flags.length;
+    const level = mean(rewards);
+    if (level === null || right === 0 || right === 1) continue;
+    rewards.forEach((reward, i) => {
+      const isRight = Number(flags[i]) - right;
+      product += (reward - level) * isRight;
+      rewardSquares += (reward - level) ** 2;
+      correctSquares += isRight ** 2;
+    });
+  }
+  return rewardSquares === 0 ? null : product / Math.sqrt(rewardSquares * correctSquares);
 }

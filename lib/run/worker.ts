@@ -25,8 +25,13 @@ process.on('message', (message: ToWorker) => {
     controller.abort();
     return;
   }
-  const { config, resume } = message;
-  execute(config, { resume, signal: controller.signal, emit: (event) => void send({ type: 'event', event }) })
+  const { config, resume, origins } = message;
+  execute(config, {
+    resume,
+    origins,
+    signal: controller.signal,
+    emit: (event) => void send({ type: 'event', event }),
+  })
     .then(
       (summary) => send({ type: 'result', summary }),
       (error: unknown) => send({ type: 'error', error: toPlainError(error) }),

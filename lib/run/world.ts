@@ -14,6 +14,7 @@ import {
   sliceOf,
 } from './inputs.js';
 import { loraOptions, Models } from './models.js';
+import { checkpointFolder } from './run-dir.js';
 import type { Run, StageInfo } from './run.js';
 import type { TaskSummary } from './summary.js';
 import { evaluateTasks } from './tasks.js';
@@ -59,10 +60,7 @@ export async function openWorld(run: Run): Promise<World> {
   const { config, record, signal } = run;
   const { data, sampling } = config;
   const fineTuned = data.sft !== undefined;
-  const directoryOf = (number: number) => {
-    if (number === 0 || (number === 1 && !fineTuned)) return config.model;
-    return run.dir.path(number === 1 ? 'sft/model' : `iteration-${number - 1}/policy`);
-  };
+  const directoryOf = (number: number) => checkpointFolder(config, run.dir, number);
   const { device, dtype } = config;
   const models = new Models({
     directoryOf,

@@ -53,6 +53,8 @@ export type PreferenceTraining = Pick<
   options: CreamConfig['train'];
   beta: number;
   dtype: 'float32' | 'bfloat16';
+  /** The adapter in training, if there is one. Its dropout makes the first loss a random number, which no check knows. */
+  adapter?: { dropout: number } | undefined;
 };
 
 /**
@@ -232,7 +234,8 @@ export async function train(
     },
     stopWhen: (batch, { metrics }) => collapseOf(batch, metrics, options),
     checkFirstStep: (batch, result) => {
-      if (result.applied) checkStart(batch, result.metrics['loss']!, training);
+      const isKnown = (training.adapter?.dropout ?? 0) === 0;
+      if (result.applied && isKnown) checkStart(batch, result.metrics['loss']!, training);
     },
   });
 }

@@ -106,6 +106,7 @@ Napi::Value PreferenceLossOp(const Napi::CallbackInfo& info) {
 }
 
 AdamWUpdate update_from(const Napi::Object& options) {
+  const auto optional = [&](const char* key) { return options.Has(key) ? integer(options, key) : 0; };
   return {.learning_rate = number(options, "learningRate"),
           .beta1 = number(options, "beta1"),
           .beta2 = number(options, "beta2"),
@@ -113,49 +114,48 @@ AdamWUpdate update_from(const Napi::Object& options) {
           .weight_decay = number(options, "weightDecay"),
           .gradient_scale = number(options, "gradientScale"),
           .step = integer(options, "step"),
-          .decay_size = integer(options, "decaySize")};
+          .decay_size = integer(options, "decaySize"),
+          .first = optional("first"),
+          .seed = static_cast<uint64_t>(optional("seed"))};
 }
 
-// _adamw({master, gradient, m, v, dtype, learningRate, beta1, beta2, epsilon, weightDecay, gradientScale,
-// step,
-//   decaySize}) -> {squaredNorm, moved, master, weights, m, v, gradient}: after one update of copies
+at::ScalarType dtype_or_float(const Napi::Object& options, const char* key) {
+  return options.Has(key) ? Argument(options.Get(key), key).dtype() : at::kFloat;
+}
+
+// _adamw({master, gradient, m, v, dtype, gradientDtype?, momentsDtype?, learningRate, beta1, beta2, epsilon,
+//   weightDecay, gradientScale, step, decaySize, first?, seed?, split?, emulated?})
+//   -> {squaredNorm, moved, master, weights, m, v, gradient}: after one update of copies. split: the master
+//   in bfloat16 weights and low halves.
 Napi::Value AdamW(const Napi::CallbackInfo& info) {
   const auto options = info[0].As<Napi::Object>();
   const gpu::EmulationScope scope(options.Get("emulated").ToBoolean());
-  const auto master = tensor(options, "master"), gradient = tensor(options, "gradient");
-  const auto m = tensor(options, "m"), v = tensor(options, "v");
-  const auto weights = dtype_of(options) == at::kFloat ? master : master.to(dtype_of(options));
+  const auto moments = dtype_or_float(options, "momentsDtype");
+  const auto master = tensor(options, "master");
+  AdamWTensors tensors;
+  tensors.gradient = tensor(options, "gradient", dtype_or_float(options, "gradientDtype"));
+  tensors.m = tensor(options, "m", moments);
+  tensors.v = tensor(options, "v", moments);
+  if (options.Get("split").ToBoolean()) {
+    tensors.weights = at::empty_like(master, at::kBFloat16);
+    tensors.low = at::empty_like(master, at::kShort);
+    split_master(master, tensors.weights, tensors.low);
+  } else {
+    tensors.master = master;
+    tensors.weights = dtype_of(options) == at::kFloat ? master : master.to(dtype_of(options));
+  }
 
   auto output = Napi::Object::New(info.Env());
-  output.Set("squaredNorm", squared_norm(gradient));
-  const int64_t moved = adamw_(weights, master, gradient, m, v, update_from(options));
+  output.Set("squaredNorm", squared_norm(tensors.gradient));
+  const int64_t moved = adamw_(tensors, update_from(options));
   output.Set("moved", static_cast<double>(moved));
-  output.Set("master", to_array(info.Env(), master));
-  output.Set("weights", to_array(info.Env(), weights));
-  output.Set("m", to_array(info.Env(), m));
-  output.Set("v", to_array(info.Env(), v));
-  output.Set("gradient", to_array(info.Env(), gradient));
-  return output;
-}
-
-// _adamwSplit: as _adamw, for bfloat16 weights and the low half of their master, under emulation; starts from
-// master in the split form and returns {moved, master, weights}
-Napi::Value AdamWSplit(const Napi::CallbackInfo& info) {
-  const auto options = info[0].As<Napi::Object>();
-  const gpu::EmulationScope scope(true);
-  const auto master = tensor(options, "master"), gradient = tensor(options, "gradient");
-  const auto m = tensor(options, "m"), v = tensor(options, "v");
-  const auto bits = master.view(at::kInt);
-  const auto low = bits.bitwise_and(0xFFFF).to(at::kShort);
-  const auto weights = (bits + 0x8000).bitwise_right_shift(16).to(at::kShort).view(at::kBFloat16);
-  const int64_t moved = gpu::adamw_split_(weights, low, gradient, m, v, update_from(options));
-  // The master again: its high half is the weight's, less one where the low half carried into it.
-  const auto low_bits = low.to(at::kInt).bitwise_and(0xFFFF);
-  const auto high = weights.view(at::kShort).to(at::kInt) - low_bits.bitwise_right_shift(15);
-  auto output = Napi::Object::New(info.Env());
-  output.Set("moved", static_cast<double>(moved));
-  output.Set("master", to_array(info.Env(), (high.bitwise_left_shift(16) + low_bits).view(at::kFloat)));
-  output.Set("weights", to_array(info.Env(), weights));
+  output.Set("master",
+             to_array(info.Env(),
+                      tensors.low.defined() ? joined_master(tensors.weights, tensors.low) : tensors.master));
+  output.Set("weights", to_array(info.Env(), tensors.weights));
+  output.Set("m", to_array(info.Env(), tensors.m));
+  output.Set("v", to_array(info.Env(), tensors.v));
+  output.Set("gradient", to_array(info.Env(), tensors.gradient));
   return output;
 }
 
@@ -169,7 +169,6 @@ Napi::Value checked(const Napi::CallbackInfo& info) {
 void register_train_tests(Napi::Env env, Napi::Object exports) {
   exports.Set("_tokenLogprobs", Napi::Function::New(env, checked<TokenLogprobsOp>));
   exports.Set("_preferenceLoss", Napi::Function::New(env, checked<PreferenceLossOp>));
-  exports.Set("_adamwSplit", Napi::Function::New(env, checked<AdamWSplit>));
   exports.Set("_adamw", Napi::Function::New(env, checked<AdamW>));
 }
 

@@ -17,13 +17,37 @@ double optional_number(const Argument& object, const char* name, double min) {
   return value.value().IsUndefined() ? 0 : value.number(min, kMaxNumber);
 }
 
+// A field of an optional group of factors; 1 where it is left out.
+double factor(const Argument& options, const char* name) {
+  const Argument group = options.field("learningRateFactors");
+  if (group.value().IsUndefined()) return 1;
+  const Argument value = group.field(name);
+  return value.value().IsUndefined() ? 1 : value.number(0, kMaxNumber);
+}
+
+at::ScalarType optional_dtype(const Argument& options, const char* name) {
+  const Argument value = options.field(name);
+  return value.value().IsUndefined() ? at::kFloat : value.dtype();
+}
+
 AdamWOptions to_adamw(const Argument& options) {
+  const Argument recompute = options.field("recompute"), deterministic = options.field("deterministic");
   return {.beta1 = options.field("beta1").number(0, 1),
           .beta2 = options.field("beta2").number(0, 1),
           .epsilon = options.field("epsilon").number(0, 1),
           .weight_decay = options.field("weightDecay").number(0, kMaxNumber),
           .max_grad_norm = options.field("maxGradNorm").number(0, kMaxNumber),
-          .seed = options.field("seed").uint64()};
+          .seed = options.field("seed").uint64(),
+          .rates = {.embeddings = factor(options, "embeddings"),
+                    .head = factor(options, "head"),
+                    .norms = factor(options, "norms"),
+                    .layer_decay = factor(options, "layerDecay")},
+          .moments = optional_dtype(options, "momentsDtype"),
+          .gradients = optional_dtype(options, "gradientsDtype"),
+          .recompute = recompute.value().IsUndefined()
+                           ? Recompute::kSelective
+                           : static_cast<Recompute>(recompute.choice({"selective", "full", "none"})),
+          .deterministic = !deterministic.value().IsUndefined() && deterministic.boolean()};
 }
 
 std::vector<SftExample> to_sft_batch(const Argument& batch, int64_t vocab_size) {
@@ -73,6 +97,7 @@ Napi::Value to_metrics(Napi::Env env, const StepMetrics& metrics) {
   object.Set("tokens", static_cast<double>(metrics.tokens));
   object.Set("targetTokens", static_cast<double>(metrics.target_tokens));
   object.Set("microBatches", static_cast<double>(metrics.micro_batches));
+  object.Set("maxTokensPerBatch", static_cast<double>(metrics.max_tokens_per_batch));
   object.Set("weightsMoved", metrics.weights_moved);
   object.Set("rewardsChosen", metrics.rewards_chosen);
   object.Set("rewardsRejected", metrics.rewards_rejected);
@@ -100,6 +125,7 @@ void TrainerWrap::define(Napi::Env env) {
                       InstanceMethod("dispose", &TrainerWrap::dispose),
                       InstanceMethod("_sftGradients", &TrainerWrap::sft_gradients),
                       InstanceMethod("_preferenceGradients", &TrainerWrap::preference_gradients),
+                      InstanceMethod("_simulateMemoryOf", &TrainerWrap::simulate_memory_of),
                   });
   Instance::of(env).trainer = Napi::Persistent(constructor);
 }
@@ -214,6 +240,19 @@ Napi::Value TrainerWrap::preference_gradients(const Napi::CallbackInfo& info) {
           return as_float32(trainer->preference_gradients(batch, options, max_tokens));
         },
         to_gradients);
+  });
+}
+
+// trainer._simulateMemoryOf(rows): micro-batches of more rows fail for want of memory; 0 = off.
+Napi::Value TrainerWrap::simulate_memory_of(const Napi::CallbackInfo& info) {
+  return guarded_promise(info.Env(), [&] {
+    return run_async(
+        info.Env(),
+        [trainer = alive(), rows = Argument(info, 0, "_simulateMemoryOf: rows").integer(0, 1 << 30)] {
+          trainer->simulate_memory_of(rows);
+          return Done{};
+        },
+        to_undefined);
   });
 }
 

@@ -32,6 +32,7 @@ class TrainerWrap : public Napi::ObjectWrap<TrainerWrap> {
   void dispose(const Napi::CallbackInfo& info);
   Napi::Value sft_gradients(const Napi::CallbackInfo& info);
   Napi::Value preference_gradients(const Napi::CallbackInfo& info);
+  Napi::Value simulate_memory_of(const Napi::CallbackInfo& info);
 
   void let_go();
   const std::shared_ptr<Trainer>& alive() const;

@@ -8,6 +8,7 @@ namespace {
 
 int64_t append(Pack& pack, const int32_t* ids, int64_t length, int64_t first_position, int64_t prefix) {
   TORCH_CHECK(length >= 1, "pack: a segment needs at least one row");
+  TORCH_CHECK(pack.tables == nullptr, "pack: it is in use");
   pack.segments.push_back({pack.num_rows(), length, prefix});
   for (int64_t i = 0; i < length; ++i) {
     pack.ids.push_back(ids[i]);

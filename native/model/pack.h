@@ -5,9 +5,14 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 namespace cream {
+
+namespace gpu {
+struct PackTables;
+}
 
 // A run of consecutive rows. A trunk (prefix = -1) attends to itself causally. A leaf attends to all rows
 // of its trunk and to itself causally; its first position is the trunk's length. The leaves of a trunk
@@ -28,6 +33,9 @@ struct Pack {
   double dropout = 0;
   uint64_t dropout_key = 0;
   int64_t first_row = 0;  // rows of the batch before this pack
+
+  // Of a finished pack: what ops on a GPU need of it there (ops/pack_tables.h).
+  mutable std::shared_ptr<const gpu::PackTables> tables;
 
   int64_t num_rows() const { return static_cast<int64_t>(ids.size()); }
   // Appends a segment and returns its index; ids are copied.

@@ -11,6 +11,7 @@
 #include "ops/dispatch.h"
 #include "ops/gpu.h"
 #include "ops/linear.h"
+#include "ops/pack_tables.h"
 #include "ops/packed_attention.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
@@ -21,10 +22,28 @@ namespace cream {
 
 namespace {
 
-at::Tensor as_index(const std::vector<int64_t>& values, at::Device device) {
+// The ids and the head rows as index tensors on the weights' device.
+at::Tensor as_index(const std::vector<int64_t>& values) {
   at::Tensor index = at::empty({static_cast<int64_t>(values.size())}, at::kLong);
   std::memcpy(index.data_ptr<int64_t>(), values.data(), values.size() * sizeof(int64_t));
-  return index.to(device);
+  return index;
+}
+at::Tensor ids_of(const Pack& pack, const at::Tensor& beside) {
+  return gpu::active(beside) ? gpu::tables_of(pack, beside.device()).ids : as_index(pack.ids);
+}
+at::Tensor head_rows_of(const Pack& pack, const at::Tensor& beside) {
+  return gpu::active(beside) ? gpu::tables_of(pack, beside.device()).head_rows : as_index(pack.head_rows);
+}
+
+// Rotates the query and key heads of qkv by the rows' positions.
+void rotate_(at::Tensor& qkv, const Pack& pack, const ModelConfig& config, const at::Tensor& table,
+             bool inverse) {
+  const int64_t heads = config.num_heads + config.num_kv_heads;
+  if (gpu::active(qkv)) {
+    const at::Tensor& positions = gpu::tables_of(pack, qkv.device()).positions;
+    return gpu::rope_(qkv, heads, config.head_dim, positions, table, inverse);
+  }
+  rope_(qkv, heads, config.head_dim, pack.positions.data(), table, inverse);
 }
 
 AttentionShape attention_shape(const ModelConfig& config, int64_t layer) {
@@ -72,14 +91,17 @@ class Forward {
         angles_(rope_table_for(weights, pack)) {}
 
   at::Tensor run(const KvObserver& observe_kv) {
-    residual_ = weights_.embed.index_select(0, as_index(pack_.ids, weights_.flat.device()));
+    residual_ = weights_.embed.index_select(0, ids_of(pack_, weights_.flat));
     at::Tensor normed = rms_norm(residual_, weights_.layers[0].attention_norm, config_.rms_norm_eps);
     for (int64_t i = 0; i < config_.num_layers; ++i) {
       if (saved_ != nullptr) saved_->layers.emplace_back();
-      const at::Tensor attended = attention(i, normed, observe_kv);
-      normed = add_norm(attended, weights_.layers[i].mlp_norm);
-      if (saved_ != nullptr) saved_->layers[i].middle_RC = residual_;
-      const at::Tensor mixed = mlp(i, normed);
+      const bool keep_all = saved_ != nullptr && saved_->recompute != Recompute::kFull;
+      kept_ = keep_all ? &saved_->layers.back() : nullptr;
+      if (saved_ != nullptr) saved_->layers[i].input_RC = residual_;
+      const at::Tensor gate_up = up_to_gate(i, normed, observe_kv);
+      const auto& layer = weights_.layers[i];
+      const at::Tensor act = swiglu(gate_up);
+      const at::Tensor mixed = adapted(linear(act, layer.down, layer.down_bias), act, i, &LoraLayer::down);
       const bool last = i + 1 == config_.num_layers;
       normed = add_norm(mixed, last ? weights_.final_norm : weights_.layers[i + 1].attention_norm);
     }
@@ -87,7 +109,34 @@ class Forward {
     return normed;
   }
 
+  // A layer's activations from its input, as `run` had them.
+  LayerActivations again(int64_t i, const at::Tensor& input_RC) {
+    LayerActivations kept;
+    kept.input_RC = residual_ = input_RC;
+    kept_ = &kept;
+    up_to_gate(i, rms_norm(input_RC, weights_.layers[i].attention_norm, config_.rms_norm_eps), nullptr);
+    kept_ = nullptr;
+    return kept;
+  }
+
  private:
+  // The layer until before SwiGLU, for the norm of the residual stream that enters it.
+  at::Tensor up_to_gate(int64_t i, const at::Tensor& normed, const KvObserver& observe_kv) {
+    const auto& layer = weights_.layers[i];
+    const at::Tensor mlp_normed = add_norm(attention(i, normed, observe_kv), layer.mlp_norm);
+    const at::Tensor gate_up =
+        adapted(linear(mlp_normed, layer.gate_up, layer.gate_up_bias), mlp_normed, i, &LoraLayer::gate_up);
+    if (kept_ != nullptr) {
+      kept_->middle_RC = residual_;
+      kept_->gate_up_RF = gate_up;
+      if (saved_->recompute == Recompute::kNone) {
+        kept_->attention_normed_RC = normed;
+        kept_->mlp_normed_RC = mlp_normed;
+      }
+    }
+    return gate_up;
+  }
+
   at::Tensor add_norm(const at::Tensor& x, const at::Tensor& norm) {
     if (saved_ == nullptr) return add_rms_norm_(residual_, x, norm, config_.rms_norm_eps);
     at::Tensor sum = at::empty_like(residual_);
@@ -102,12 +151,12 @@ class Forward {
     at::Tensor qkv = adapted(linear(normed, layer.qkv, layer.qkv_bias), normed, i, &LoraLayer::qkv);
     at::Tensor raw;
     if (config_.qk_norm) {
-      if (saved_ != nullptr) raw = qkv.narrow(1, 0, config_.q_size() + config_.kv_size()).clone();
+      if (kept_ != nullptr) raw = qkv.narrow(1, 0, config_.q_size() + config_.kv_size()).clone();
       at::Tensor keys = qkv.narrow(1, config_.q_size(), config_.kv_size());
       rms_norm_heads_(qkv, config_.num_heads, layer.q_norm, config_.rms_norm_eps);
       rms_norm_heads_(keys, config_.num_kv_heads, layer.k_norm, config_.rms_norm_eps);
     }
-    rope_(qkv, config_.num_heads + config_.num_kv_heads, config_.head_dim, pack_.positions.data(), angles_);
+    rotate_(qkv, pack_, config_, angles_, /*inverse=*/false);
     if (observe_kv) {
       const auto heads = [&](int64_t begin) {
         return qkv.narrow(1, begin, config_.kv_size()).unflatten(1, {config_.num_kv_heads, config_.head_dim});
@@ -115,30 +164,19 @@ class Forward {
       observe_kv(i, heads(config_.q_size()), heads(config_.q_size() + config_.kv_size()));
     }
     auto result = packed_attention(qkv, pack_, attention_shape(config_, i));
-    if (saved_ != nullptr) {
-      auto& kept = saved_->layers[i];
-      kept.input_RC = residual_;
-      kept.qkv_RE = qkv;
-      kept.qk_raw_RE = raw;
-      kept.attention_RE = result.out_RE;
-      kept.lse_RH = result.lse_RH;
+    if (kept_ != nullptr) {
+      kept_->qkv_RE = qkv;
+      kept_->qk_raw_RE = raw;
+      kept_->attention_RE = result.out_RE;
+      kept_->lse_RH = result.lse_RH;
     }
     if (i + 1 == config_.num_layers) {
-      const auto rows = as_index(pack_.head_rows, weights_.flat.device());
+      const auto rows = head_rows_of(pack_, weights_.flat);
       residual_ = residual_.index_select(0, rows);
       const at::Tensor out = result.out_RE.index_select(0, rows);
       return adapted(linear(out, layer.o, layer.o_bias), out, i, &LoraLayer::o);
     }
     return adapted(linear(result.out_RE, layer.o, layer.o_bias), result.out_RE, i, &LoraLayer::o);
-  }
-
-  at::Tensor mlp(int64_t i, const at::Tensor& normed) {
-    const auto& layer = weights_.layers[i];
-    const at::Tensor gate_up =
-        adapted(linear(normed, layer.gate_up, layer.gate_up_bias), normed, i, &LoraLayer::gate_up);
-    if (saved_ != nullptr) saved_->layers[i].gate_up_RF = gate_up;
-    const at::Tensor act = swiglu(gate_up);
-    return adapted(linear(act, layer.down, layer.down_bias), act, i, &LoraLayer::down);
   }
 
   // y, with what the adapter adds for input x.
@@ -157,6 +195,7 @@ class Forward {
   Activations* saved_;
   at::Tensor angles_;
   at::Tensor residual_;
+  LayerActivations* kept_ = nullptr;  // of the layer that is computed now; null: keep nothing of it
 };
 
 class Backward {
@@ -180,8 +219,11 @@ class Backward {
                           grads_.weights != nullptr ? grads_.weights->final_norm : frozen_.attention_norm);
     saved.output_SC.reset();
     for (int64_t i = config_.num_layers - 1; i >= 0; --i) {
-      d = attention(i, saved.layers[i], mlp(i, saved.layers[i], d));
-      saved.layers[i] = {};
+      LayerActivations kept = std::move(saved.layers[i]);
+      if (saved.recompute == Recompute::kFull)
+        kept = Forward(weights_, pack_, &saved).again(i, kept.input_RC);
+      d = mlp(i, kept, d);
+      d = attention(i, kept, d);
     }
     if (grads_.weights != nullptr) add_embedding_gradient(grads_.weights->embed, pack_.ids, d);
   }
@@ -199,7 +241,7 @@ class Backward {
     }
     const at::Tensor act = swiglu_backward_(d_gate_up, d_act);
     add_weight_gradient(d, act, grad.down, grad.down_bias);
-    const at::Tensor normed = rms_norm(kept.middle_RC, layer.mlp_norm, config_.rms_norm_eps);
+    const at::Tensor normed = normed_again(kept.mlp_normed_RC, kept.middle_RC, layer.mlp_norm);
     add_weight_gradient(d_gate_up, normed, grad.gate_up, grad.gate_up_bias);
     at::Tensor d_normed = linear_backward_input(d_gate_up, layer.gate_up);
     if (has_adapter(i, &LoraLayer::gate_up))
@@ -213,7 +255,7 @@ class Backward {
     const auto& layer = weights_.layers[i];
     LayerWeights& grad = gradients_of(i);
     const bool last = i + 1 == config_.num_layers;
-    const at::Tensor rows = last ? as_index(pack_.head_rows, weights_.flat.device()) : at::Tensor();
+    const at::Tensor rows = last ? head_rows_of(pack_, weights_.flat) : at::Tensor();
     const at::Tensor attended = last ? kept.attention_RE.index_select(0, rows) : kept.attention_RE;
     at::Tensor d_out = linear_backward_input(d, layer.o);
     if (has_adapter(i, &LoraLayer::o)) d_out.add_(through_adapter(d, attended, i, &LoraLayer::o));
@@ -224,15 +266,18 @@ class Backward {
     }
     at::Tensor d_qkv = packed_attention_backward(d_out, kept.qkv_RE, {kept.attention_RE, kept.lse_RH}, pack_,
                                                  attention_shape(config_, i));
-    rope_(d_qkv, config_.num_heads + config_.num_kv_heads, config_.head_dim, pack_.positions.data(), angles_,
-          /*inverse=*/true);
+    rotate_(d_qkv, pack_, config_, angles_, /*inverse=*/true);
     if (config_.qk_norm) qk_norm_backward_(d_qkv, kept.qk_raw_RE, layer, grad);
-    const at::Tensor normed = rms_norm(kept.input_RC, layer.attention_norm, config_.rms_norm_eps);
+    const at::Tensor normed = normed_again(kept.attention_normed_RC, kept.input_RC, layer.attention_norm);
     add_weight_gradient(d_qkv, normed, grad.qkv, grad.qkv_bias);
     at::Tensor d_normed = linear_backward_input(d_qkv, layer.qkv);
     if (has_adapter(i, &LoraLayer::qkv)) d_normed.add_(through_adapter(d_qkv, normed, i, &LoraLayer::qkv));
     return rms_norm_backward(d_normed, kept.input_RC, layer.attention_norm, config_.rms_norm_eps,
                              grad.attention_norm, d);
+  }
+
+  at::Tensor normed_again(const at::Tensor& kept, const at::Tensor& x, const at::Tensor& norm) const {
+    return kept.defined() ? kept : rms_norm(x, norm, config_.rms_norm_eps);
   }
 
   LayerWeights& gradients_of(int64_t i) {

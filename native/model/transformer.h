@@ -12,6 +12,11 @@
 
 namespace cream {
 
+// What the backward computes again instead of keeping it. Selective: the norms (SwiGLU comes with its own
+// backward in any case). Full: everything but each layer's input. None: nothing. All three give the same
+// bits.
+enum class Recompute { kSelective, kFull, kNone };
+
 // What the backward needs of one layer; R rows. Opaque to callers.
 struct LayerActivations {
   at::Tensor input_RC;      // residual stream that enters the layer
@@ -21,9 +26,12 @@ struct LayerActivations {
   at::Tensor lse_RH;        // float32 log-sum-exp of the attention scores
   at::Tensor middle_RC;     // residual stream after attention
   at::Tensor gate_up_RF;    // before SwiGLU
+  // Only without recomputing: what the norms gave.
+  at::Tensor attention_normed_RC, mlp_normed_RC;
 };
 
 struct Activations {
+  Recompute recompute = Recompute::kSelective;
   std::vector<LayerActivations> layers;
   at::Tensor output_SC;  // residual stream of the head rows before the final norm
 };

@@ -3,20 +3,17 @@
 #include <ATen/Functions.h>
 #include <ATen/TensorOperators.h>
 #include <c10/util/Exception.h>
-#ifdef CREAM_CUDA
-#include <c10/cuda/CUDAStream.h>
-#endif
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <numeric>
 
-#include "cuda/kernels/adamw.h"
 #include "cuda/kernels/elementwise.h"
 #include "cuda/kernels/head.h"
 #include "cuda/kernels/rms_norm.h"
+#include "ops/gpu_launch.h"
 #include "ops/linear.h"
+#include "ops/upload.h"
 
 namespace cream::gpu {
 
@@ -24,26 +21,10 @@ namespace {
 
 thread_local bool emulating = false;
 
-Stream stream_of([[maybe_unused]] const at::Tensor& x) {
-#ifdef CREAM_CUDA
-  return c10::cuda::getCurrentCUDAStream(x.device().index()).stream();
-#else
-  return nullptr;
-#endif
-}
-
-Dtype dtype_of(const at::Tensor& x) {
-  TORCH_CHECK_VALUE(x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16,
-                    "expected float32 or bfloat16 on the GPU, got ", x.scalar_type());
-  return x.scalar_type() == at::kFloat ? Dtype::kFloat32 : Dtype::kBFloat16;
-}
-
-// Host values on x's device; where that is the host, a view of them that lives as long as they do.
+// Host values on x's device.
 template <typename T>
 at::Tensor beside(const at::Tensor& x, const T* values, size_t size) {
-  return at::from_blob(const_cast<T*>(values), {static_cast<int64_t>(size)},
-                       c10::CppTypeToScalarType<T>::value)
-      .to(x.device());
+  return upload(values, size, x.device());
 }
 
 template <typename T>
@@ -76,24 +57,6 @@ void for_chunks(const at::Tensor& hidden, const at::Tensor& head, int64_t chunk_
     body(begin, logits);
   }
 }
-
-AdamWFactors factors_of(const AdamWUpdate& update) {
-  const auto step = static_cast<double>(update.step);
-  return {
-      .beta1 = static_cast<float>(update.beta1),
-      .beta2 = static_cast<float>(update.beta2),
-      .one_minus_beta1 = static_cast<float>(1 - update.beta1),
-      .one_minus_beta2 = static_cast<float>(1 - update.beta2),
-      .step_size = static_cast<float>(update.learning_rate / (1 - std::pow(update.beta1, step))),
-      .root_correction = static_cast<float>(1 / std::sqrt(1 - std::pow(update.beta2, step))),
-      .epsilon = static_cast<float>(update.epsilon),
-      .gradient_scale = static_cast<float>(update.gradient_scale),
-      .decayed = static_cast<float>(1 - update.learning_rate * update.weight_decay),
-      .decay_size = update.decay_size,
-  };
-}
-
-int64_t num_adamw_blocks(int64_t size) { return (size + kAdamWBlock - 1) / kAdamWBlock; }
 
 }  // namespace
 
@@ -150,7 +113,11 @@ void rms_norm_heads_backward_(at::Tensor& dy, const at::Tensor& x, int64_t heads
 
 void rope_(at::Tensor& x, int64_t heads, int64_t head_dim, const int32_t* positions, const at::Tensor& table,
            bool inverse) {
-  const at::Tensor where = beside(x, positions, static_cast<size_t>(x.size(0)));
+  rope_(x, heads, head_dim, beside(x, positions, static_cast<size_t>(x.size(0))), table, inverse);
+}
+
+void rope_(at::Tensor& x, int64_t heads, int64_t head_dim, const at::Tensor& where, const at::Tensor& table,
+           bool inverse) {
   rope(x.data_ptr(), dtype_of(x), x.size(0), x.stride(0), heads, head_dim, where.const_data_ptr<int32_t>(),
        table.const_data_ptr<float>(), inverse, stream_of(x));
 }
@@ -187,19 +154,38 @@ void add_embedding_gradient(at::Tensor& d_embed, const std::vector<int64_t>& ids
   const at::Tensor device_ids = beside(d_RC, distinct.data(), distinct.size());
   const at::Tensor device_starts = beside(d_RC, starts.data(), starts.size());
   const at::Tensor device_order = beside(d_RC, order.data(), order.size());
-  embedding_gradient(d_embed.data_ptr<float>(), d_RC.const_data_ptr(), dtype_of(d_RC), d_RC.size(1),
-                     static_cast<int64_t>(distinct.size()), device_ids.const_data_ptr<int64_t>(),
-                     device_starts.const_data_ptr<int64_t>(), device_order.const_data_ptr<int64_t>(),
-                     stream_of(d_RC));
+  embedding_gradient(d_embed.data_ptr(), dtype_of(d_embed), d_RC.const_data_ptr(), dtype_of(d_RC),
+                     d_RC.size(1), static_cast<int64_t>(distinct.size()),
+                     device_ids.const_data_ptr<int64_t>(), device_starts.const_data_ptr<int64_t>(),
+                     device_order.const_data_ptr<int64_t>(), stream_of(d_RC));
 }
 
+// Sums of products are float32 inside a matrix product wherever it runs; what differs is what is kept.
+// float32 dw: the sum with what dw holds is never rounded (on a GPU; elsewhere LibTorch has no product of
+// that kind, and the product alone is rounded to bfloat16 first). bfloat16 dw: rounded once per call.
 void linear_backward_weight(const at::Tensor& dy, const at::Tensor& x, at::Tensor dw, at::Tensor dbias) {
-  if (dy.scalar_type() == at::kFloat) {
+  if (dy.scalar_type() == dw.scalar_type()) {
     at::addmm_out(dw, dw, dy.t(), x);
+  } else if (dy.is_cuda()) {
+    at::addmm_out(dw, dw, dy.t(), x, at::kFloat);
   } else {
     dw.add_(at::mm(dy.t(), x));
   }
   if (dbias.defined()) dbias.add_(dy.sum(0, false, at::kFloat));
+}
+
+at::Tensor lora_dropout(const at::Tensor& x, const LoraDropout& options) {
+  const at::Tensor from = x.contiguous();
+  at::Tensor out = at::empty_like(from), rows;
+  if (options.rows != nullptr) rows = upload(*options.rows, x.device());
+  dropout(out.data_ptr(), from.const_data_ptr(), dtype_of(x), from.size(0), from.size(1),
+          {.keep = static_cast<float>(1.0 - options.probability),
+           .key = {uint32_t(options.key), uint32_t(options.key >> 32)},
+           .site = options.site,
+           .first_row = options.first_row,
+           .pack_rows = rows.defined() ? rows.const_data_ptr<int64_t>() : nullptr},
+          stream_of(x));
+  return out;
 }
 
 TokenLogprobs token_logprobs(const at::Tensor& hidden, const at::Tensor& head,
@@ -239,39 +225,6 @@ at::Tensor token_logprobs_backward(const at::Tensor& hidden, const at::Tensor& h
     if (d_head.defined()) linear_backward_weight(logits, hidden.narrow(0, begin, logits.size(0)), d_head, {});
   });
   return d_hidden;
-}
-
-double squared_norm(const at::Tensor& gradient) {
-  const at::Tensor sums =
-      at::empty({num_adamw_blocks(gradient.numel())}, gradient.options().dtype(at::kDouble));
-  squared_norms(sums.data_ptr<double>(), gradient.const_data_ptr<float>(), gradient.numel(),
-                stream_of(gradient));
-  const auto values = on_host<double>(sums);
-  return std::accumulate(values.begin(), values.end(), 0.0);
-}
-
-int64_t adamw_(const at::Tensor& weights, const at::Tensor& master, const at::Tensor& gradient,
-               const at::Tensor& m, const at::Tensor& v, const AdamWUpdate& update) {
-  const at::Tensor moved = at::empty({num_adamw_blocks(weights.numel())}, weights.options().dtype(at::kLong));
-  adamw(weights.data_ptr(), dtype_of(weights), master.data_ptr<float>(), gradient.data_ptr<float>(),
-        m.data_ptr<float>(), v.data_ptr<float>(), moved.data_ptr<int64_t>(), weights.numel(),
-        factors_of(update), stream_of(weights));
-  const auto values = on_host<int64_t>(moved);
-  return std::accumulate(values.begin(), values.end(), int64_t{0});
-}
-
-int64_t adamw_split_(const at::Tensor& weights, const at::Tensor& low, const at::Tensor& gradient,
-                     const at::Tensor& m, const at::Tensor& v, const AdamWUpdate& update) {
-  TORCH_CHECK_VALUE(weights.scalar_type() == at::kBFloat16 && low.scalar_type() == at::kShort &&
-                        low.numel() == weights.numel(),
-                    "adamw: a split master is bfloat16 and int16 of one size, got ", weights.scalar_type(),
-                    " and ", low.scalar_type());
-  const at::Tensor moved = at::empty({num_adamw_blocks(weights.numel())}, weights.options().dtype(at::kLong));
-  adamw_split(weights.data_ptr(), static_cast<uint16_t*>(low.data_ptr()), gradient.data_ptr<float>(),
-              m.data_ptr<float>(), v.data_ptr<float>(), moved.data_ptr<int64_t>(), weights.numel(),
-              factors_of(update), stream_of(weights));
-  const auto values = on_host<int64_t>(moved);
-  return std::accumulate(values.begin(), values.end(), int64_t{0});
 }
 
 }  // namespace cream::gpu

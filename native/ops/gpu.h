@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "ops/adamw.h"
+#include "ops/lora.h"
 #include "ops/token_logprobs.h"
 
 namespace cream::gpu {
@@ -41,6 +42,9 @@ void rms_norm_heads_backward_(at::Tensor& dy, const at::Tensor& x, int64_t heads
 // positions: host memory, one per row of x
 void rope_(at::Tensor& x, int64_t heads, int64_t head_dim, const int32_t* positions, const at::Tensor& table,
            bool inverse);
+// The same with the positions on the device already: int32 [rows].
+void rope_(at::Tensor& x, int64_t heads, int64_t head_dim, const at::Tensor& positions,
+           const at::Tensor& table, bool inverse);
 
 at::Tensor swiglu(const at::Tensor& gate_up);
 at::Tensor swiglu_backward_(at::Tensor& gate_up, const at::Tensor& dy);
@@ -49,6 +53,8 @@ at::Tensor swiglu_backward_(at::Tensor& gate_up, const at::Tensor& dy);
 void add_embedding_gradient(at::Tensor& d_embed, const std::vector<int64_t>& ids, const at::Tensor& d_RC);
 
 void linear_backward_weight(const at::Tensor& dy, const at::Tensor& x, at::Tensor dw, at::Tensor dbias);
+
+at::Tensor lora_dropout(const at::Tensor& x, const LoraDropout& dropout);
 
 // starts: first target of each row of the batch, and one past the last target.
 TokenLogprobs token_logprobs(const at::Tensor& hidden, const at::Tensor& head,
@@ -60,11 +66,6 @@ at::Tensor token_logprobs_backward(const at::Tensor& hidden, const at::Tensor& h
                                    at::Tensor d_head, int64_t chunk_rows);
 
 double squared_norm(const at::Tensor& gradient);
-int64_t adamw_(const at::Tensor& weights, const at::Tensor& master, const at::Tensor& gradient,
-               const at::Tensor& m, const at::Tensor& v, const AdamWUpdate& update);
-
-// adamw_ with the master in bfloat16 weights and its low 16 bits (`low`, int16 [n]).
-int64_t adamw_split_(const at::Tensor& weights, const at::Tensor& low, const at::Tensor& gradient,
-                     const at::Tensor& m, const at::Tensor& v, const AdamWUpdate& update);
+int64_t adamw_(const AdamWTensors& tensors, const AdamWUpdate& update);
 
 }  // namespace cream::gpu

@@ -4,6 +4,7 @@
 #include <ATen/Parallel.h>
 
 #include "ops/dispatch.h"
+#include "ops/gpu.h"
 #include "ops/linear.h"
 #include "ops/philox.h"
 #include "ops/vector_math.h"
@@ -47,6 +48,7 @@ at::Tensor outer(const at::Tensor& y, const LoraSite::Part& part) {
 
 at::Tensor lora_dropout(const at::Tensor& x, const LoraDropout& dropout) {
   if (dropout.probability == 0) return x;
+  if (gpu::active(x)) return gpu::lora_dropout(x, dropout);
   const at::Tensor from = x.contiguous();
   at::Tensor thinned = at::empty_like(from);
   with_dtype(x.scalar_type(), "lora_dropout", [&](auto zero) {

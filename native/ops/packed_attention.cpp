@@ -6,7 +6,9 @@
 #include <cmath>
 #include <limits>
 
+#include "ops/gpu.h"
 #include "ops/packed_attention_cpu.h"
+#include "ops/packed_attention_cuda.h"
 
 namespace cream {
 
@@ -41,6 +43,7 @@ at::Tensor as_heads(const at::Tensor& x_TE, int64_t heads, int64_t repeat) {
 
 AttentionResult packed_attention(const at::Tensor& qkv, const Pack& pack, const AttentionShape& shape) {
   check(qkv, pack, shape);
+  if (gpu::active(qkv)) return gpu::packed_attention(qkv, pack, shape);
   return packed_attention_cpu(qkv, pack, shape);
 }
 
@@ -51,6 +54,7 @@ at::Tensor packed_attention_backward(const at::Tensor& d_out, const at::Tensor& 
   TORCH_CHECK_VALUE(d_out.sizes() == forward.out_RE.sizes() && d_out.is_contiguous(),
                     "packed_attention_backward: d_out must be a contiguous ", forward.out_RE.sizes(),
                     ", got ", d_out.sizes());
+  if (gpu::active(qkv)) return gpu::packed_attention_backward(d_out, qkv, forward, pack, shape);
   return packed_attention_backward_cpu(d_out, qkv, forward, pack, shape);
 }
 

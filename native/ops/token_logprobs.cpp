@@ -18,8 +18,10 @@ namespace cream {
 
 namespace {
 
+// Refuses what does not fit together, and puts in the device's own chunk where none was named.
 void check(const at::Tensor& hidden, const at::Tensor& head, const std::vector<Target>& targets,
-           int64_t chunk_rows) {
+           int64_t& chunk_rows) {
+  if (chunk_rows == kAutoChunk) chunk_rows = gpu::active(hidden) ? 8192 : 512;
   TORCH_CHECK_VALUE(hidden.dim() == 2 && head.dim() == 2 && hidden.size(1) == head.size(1),
                     "token_logprobs: hidden must be [S, C] and head [V, C], got ", hidden.sizes(), " and ",
                     head.sizes());
@@ -137,7 +139,9 @@ at::Tensor token_logprobs_backward(const at::Tensor& hidden, const at::Tensor& h
                     "token_logprobs_backward: lse must have one value per row (", hidden.size(0), "), got ",
                     lse.size());
   TORCH_CHECK_VALUE(
-      !d_head.defined() || (d_head.sizes() == head.sizes() && d_head.scalar_type() == at::kFloat),
+      !d_head.defined() || (d_head.sizes() == head.sizes() &&
+                            (d_head.scalar_type() == at::kFloat ||
+                             (gpu::active(hidden) && d_head.scalar_type() == hidden.scalar_type()))),
       "token_logprobs_backward: d_head must be float32 ", head.sizes(), ", got ", d_head.scalar_type(), " ",
       d_head.sizes());
   if (gpu::active(hidden)) {
@@ -177,7 +181,8 @@ at::Tensor token_logprobs_backward(const at::Tensor& hidden, const at::Tensor& h
 
 at::Tensor token_logprobs_reference(const at::Tensor& hidden, const at::Tensor& head,
                                     const std::vector<Target>& targets) {
-  check(hidden, head, targets, 1);
+  int64_t whole = 1;
+  check(hidden, head, targets, whole);
   std::vector<int64_t> rows, tokens;
   for (const Target& target : targets) {
     rows.push_back(target.row);

@@ -16,7 +16,7 @@ namespace cream {
 
 namespace {
 
-constexpr const char* kFormat = "cream-lm training state 1";
+constexpr const char* kFormat = "cream-lm training state 2";
 
 // Shortest text that reads back to the same float64.
 std::string text(double value) {
@@ -85,7 +85,13 @@ std::map<std::string, std::string> identity(const Model& model, const AdamWOptio
       {"beta2", text(options.beta2)},
       {"epsilon", text(options.epsilon)},
       {"weightDecay", text(options.weight_decay)},
-      {"maxGradNorm", text(options.max_grad_norm)}};
+      {"maxGradNorm", text(options.max_grad_norm)},
+      {"learningRateFactors.embeddings", text(options.rates.embeddings)},
+      {"learningRateFactors.head", text(options.rates.head)},
+      {"learningRateFactors.norms", text(options.rates.norms)},
+      {"learningRateFactors.layerDecay", text(options.rates.layer_decay)},
+      {"momentsDtype", options.moments == at::kFloat ? "float32" : "bfloat16"}};
+  if (options.moments != at::kFloat) facts["momentsSeed"] = std::to_string(options.seed);
   facts.merge(adapter);
   return facts;
 }
@@ -102,18 +108,26 @@ int64_t parse_step(const std::string& path, const std::map<std::string, std::str
   return step;
 }
 
-const char* tensor_data(const safetensors::File& file, const char* name, int64_t size) {
+safetensors::Dtype file_dtype(at::ScalarType dtype) {
+  return dtype == at::kFloat ? safetensors::Dtype::kF32 : safetensors::Dtype::kBF16;
+}
+
+// A flat tensor of the file, copied: nothing promises that its bytes are aligned.
+at::Tensor flat_tensor(const safetensors::File& file, const char* name, int64_t size, at::ScalarType dtype) {
   const auto& tensors = file.header().tensors;
   const auto found = tensors.find(name);
   if (found == tensors.end())
     throw safetensors::Error(file.path() + ": the training state has no tensor " + name);
   const auto& entry = found->second;
-  if (entry.dtype != safetensors::Dtype::kF32 || entry.shape != std::vector<int64_t>{size}) {
-    throw safetensors::Error(file.path() + ": tensor " + name + " of the training state must be F32 [" +
+  if (entry.dtype != file_dtype(dtype) || entry.shape != std::vector<int64_t>{size}) {
+    throw safetensors::Error(file.path() + ": tensor " + name + " of the training state must be " +
+                             std::string(safetensors::name_of(file_dtype(dtype))) + " [" +
                              std::to_string(size) + "], got " +
                              std::string(safetensors::name_of(entry.dtype)) + " [" + text(entry.shape) + "]");
   }
-  return file.data(entry);
+  at::Tensor copy = at::empty({size}, dtype);
+  std::memcpy(copy.data_ptr(), file.data(entry), copy.nbytes());
+  return copy;
 }
 
 }  // namespace
@@ -123,11 +137,12 @@ void Trainer::save_state(const std::string& path) const {
   auto metadata = identity(*state.model, state.options);
   metadata["format"] = kFormat;
   metadata["step"] = text(state.step);
-  const std::vector<int64_t> shape{state.master.numel()};
+  const at::Tensor master = state.master_on_cpu(), m = state.tensors.m.cpu(), v = state.tensors.v.cpu();
+  const std::vector<int64_t> shape{master.numel()};
   safetensors::write(path,
-                     {{"master", safetensors::Dtype::kF32, shape, state.master.const_data_ptr()},
-                      {"exp_avg", safetensors::Dtype::kF32, shape, state.m.const_data_ptr()},
-                      {"exp_avg_sq", safetensors::Dtype::kF32, shape, state.v.const_data_ptr()}},
+                     {{"master", safetensors::Dtype::kF32, shape, master.const_data_ptr()},
+                      {"exp_avg", file_dtype(m.scalar_type()), shape, m.const_data_ptr()},
+                      {"exp_avg_sq", file_dtype(v.scalar_type()), shape, v.const_data_ptr()}},
                      metadata);
 }
 
@@ -147,18 +162,26 @@ void Trainer::load_state(const std::string& path) {
                       ", but this trainer has ", expected);
   }
 
-  const int64_t size = state.master.numel();
-  const auto bytes = static_cast<size_t>(size) * sizeof(float);
+  const int64_t size = state.tensors.weights.numel();
   const int64_t step = parse_step(path, metadata);
-  const char* master = tensor_data(file, "master", size);
-  const char* m = tensor_data(file, "exp_avg", size);
-  const char* v = tensor_data(file, "exp_avg_sq", size);
-  std::memcpy(state.master.data_ptr(), master, bytes);
-  std::memcpy(state.m.data_ptr(), m, bytes);
-  std::memcpy(state.v.data_ptr(), v, bytes);
+  const at::Tensor master = flat_tensor(file, "master", size, at::kFloat);
+  const at::Tensor m = flat_tensor(file, "exp_avg", size, state.options.moments);
+  const at::Tensor v = flat_tensor(file, "exp_avg_sq", size, state.options.moments);
+  state.set_master(master);
+  state.tensors.m.copy_(m);
+  state.tensors.v.copy_(v);
   state.step = step;
-  // The working weights are always the master rounded to nearest even, which copy_ does.
-  if (!state.working.is_same(state.master)) state.working.copy_(state.master);
+}
+
+at::Tensor Trainer::State::master_on_cpu() const {
+  return is_split() ? joined_master(tensors.weights, tensors.low) : tensors.master.cpu();
+}
+
+void Trainer::State::set_master(const at::Tensor& master) {
+  if (is_split()) return split_master(master, tensors.weights, tensors.low);
+  tensors.master.copy_(master);
+  // The working weights are the master rounded to nearest even, which copy_ does.
+  if (!tensors.weights.is_same(tensors.master)) tensors.weights.copy_(tensors.master);
 }
 
 }  // namespace cream

@@ -7,10 +7,15 @@
 #include <algorithm>
 #include <cmath>
 
+#ifdef CREAM_CUDA
+#include <c10/cuda/CUDACachingAllocator.h>
+#endif
+
 #include "model/response_pack.h"
 #include "model/transformer.h"
 #include "ops/adamw.h"
 #include "ops/gpu.h"
+#include "ops/packed_attention_cuda.h"
 #include "ops/philox.h"
 #include "ops/token_logprobs.h"
 #include "train/batching.h"
@@ -74,6 +79,7 @@ void accumulate(const Pass& pass, const std::vector<MicroBatch>& parts, StepMetr
     }
 
     Activations saved;
+    saved.recompute = pass.recompute;
     const auto hidden_SC = forward(weights, packed.pack, &saved);
     const auto scored = token_logprobs(hidden_SC, weights.head, packed.targets);
 
@@ -90,6 +96,9 @@ void accumulate(const Pass& pass, const std::vector<MicroBatch>& parts, StepMetr
 
     const auto d_hidden_SC =
         token_logprobs_backward(hidden_SC, weights.head, packed.targets, token_weights, scored.lse, d_head);
+    TORCH_CHECK_WITH(
+        OutOfMemoryError, pass.simulated_rows == 0 || packed.pack.num_rows() <= pass.simulated_rows,
+        packed.pack.num_rows(), " rows do not fit in a simulated memory of ", pass.simulated_rows);
     backward(weights, packed.pack, saved, d_hidden_SC, pass.grads);
   }
 }
@@ -164,6 +173,30 @@ std::vector<NamedTensor> cloned(std::vector<NamedTensor> tensors) {
   return tensors;
 }
 
+// Norms and biases of bfloat16 gradients as views of `tail`, float32: kernels add their sums to it.
+void move_tail(Weights& grads, const at::Tensor& tail) {
+  const auto move = [&](at::Tensor& view) {
+    if (!view.defined()) return;
+    const int64_t begin = view.storage_offset() - grads.flat.storage_offset() - grads.decay_size;
+    view = tail.narrow(0, begin, view.numel()).view(view.sizes());
+  };
+  move(grads.final_norm);
+  for (LayerWeights& layer : grads.layers) {
+    for (at::Tensor* view : {&layer.attention_norm, &layer.mlp_norm, &layer.q_norm, &layer.k_norm,
+                             &layer.qkv_bias, &layer.o_bias, &layer.gate_up_bias, &layer.down_bias}) {
+      move(*view);
+    }
+  }
+}
+
+// LibTorch reports a full GPU by a class of its own, a full CPU by a plain error.
+bool is_out_of_memory(const c10::Error& error) {
+  if (dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr) return true;
+  const std::string message = error.what_without_backtrace();
+  return message.find("DefaultCPUAllocator") != std::string::npos &&
+         message.find("allocate memory") != std::string::npos;
+}
+
 }  // namespace
 
 Trainer::Trainer(std::shared_ptr<Model> model, const AdamWOptions& options)
@@ -172,35 +205,56 @@ Trainer::Trainer(std::shared_ptr<Model> model, const AdamWOptions& options)
   TORCH_CHECK_VALUE(!model->in_training,
                     "trainer: the model is in training already; dispose of its trainer first");
   const at::NoGradGuard no_grad;
-  state_->options = options;
+  const gpu::EmulationScope scope(model->weights.emulated);
+  State& state = *state_;
+  state.options = options;
   const Weights& weights = model->weights;
+  const bool is_gpu_bfloat16 = gpu::active(weights.flat) && model->dtype == at::kBFloat16;
+  TORCH_CHECK_VALUE(options.gradients == at::kFloat || (is_gpu_bfloat16 && weights.adapter == nullptr),
+                    "trainer: bfloat16 gradients are for all weights of a bfloat16 model on a GPU");
   if (weights.adapter != nullptr) {
-    state_->adapter_grads = make_adapter(weights.config, weights.adapter->options, at::kFloat, model->device);
-    state_->gradient = state_->adapter_grads.flat;
-    state_->working = weights.adapter->flat;
-    state_->master = weights.adapter->master;
-    state_->decay_size = state_->working.numel();
-    state_->num_trained = weights.adapter->num_parameters;
+    state.adapter_grads = make_adapter(weights.config, weights.adapter->options, at::kFloat, model->device);
+    state.ranges = parameter_ranges(*weights.adapter, options.rates);
+    state.tensors.weights = weights.adapter->flat;
+    state.tensors.master = weights.adapter->master;
+    state.tensors.gradient = state.adapter_grads.flat;
+    state.decay_size = state.tensors.weights.numel();
+    state.num_trained = weights.adapter->num_parameters;
   } else {
-    state_->grads = make_weights(weights.config, at::kFloat, model->device);
-    state_->gradient = state_->grads.flat;
-    state_->working = weights.flat;
-    state_->master = model->dtype == at::kFloat ? weights.flat : weights.flat.to(at::kFloat);
-    state_->decay_size = weights.decay_size;
-    state_->num_trained = weights.num_parameters;
+    state.grads = make_weights(weights.config, options.gradients, model->device);
+    state.ranges = parameter_ranges(weights, options.rates);
+    state.tensors.weights = weights.flat;
+    state.tensors.gradient = state.grads.flat;
+    if (is_gpu_bfloat16) {
+      state.tensors.low = at::zeros_like(weights.flat, weights.flat.options().dtype(at::kShort));
+    } else {
+      state.tensors.master = model->dtype == at::kFloat ? weights.flat : weights.flat.to(at::kFloat);
+    }
+    state.decay_size = weights.decay_size;
+    state.num_trained = weights.num_parameters;
+    if (options.gradients != at::kFloat) {
+      state.gradient_tail =
+          at::zeros({weights.flat.numel() - weights.decay_size}, weights.flat.options().dtype(at::kFloat));
+      move_tail(state.grads, state.gradient_tail);
+    }
   }
-  state_->m = at::zeros_like(state_->gradient);
-  state_->v = at::zeros_like(state_->gradient);
-  state_->model = std::move(model);
-  state_->model->in_training = true;
+  state.tensors.m = at::zeros_like(state.tensors.gradient, options.moments);
+  state.tensors.v = at::zeros_like(state.tensors.gradient, options.moments);
+  state.model = std::move(model);
+  state.model->in_training = true;
 }
 
 Trainer::~Trainer() {
   if (state_ && state_->model) state_->model->in_training = false;
 }
 
+void Trainer::simulate_memory_of(int64_t rows) { state_->simulated_rows = rows; }
+
 void Trainer::State::begin_pass() {
-  if (!grads_are_zero) gradient.zero_();
+  if (!grads_are_zero) {
+    tensors.gradient.zero_();
+    if (gradient_tail.defined()) gradient_tail.zero_();
+  }
   grads_are_zero = false;
 }
 
@@ -208,33 +262,79 @@ Pass Trainer::State::pass(int64_t max_tokens_per_batch, CancelFlag cancelled) {
   // Another mask in every step, and the same in a step that is taken again.
   const auto bits = philox({uint32_t(step), uint32_t(uint64_t(step) >> 32), 0xD809, 0},
                            {uint32_t(options.seed), uint32_t(options.seed >> 32)});
-  return {model->weights, gradients(), uint64_t{bits[1]} << 32 | bits[0], max_tokens_per_batch,
-          std::move(cancelled)};
+  return {model->weights,       gradients(),          uint64_t{bits[1]} << 32 | bits[0],
+          max_tokens_per_batch, std::move(cancelled), options.recompute,
+          simulated_rows};
+}
+
+template <typename Run>
+StepMetrics Trainer::State::fitting_pass(int64_t max_tokens_per_batch, const CancelFlag& cancelled,
+                                         const Run& run) {
+  const at::NoGradGuard no_grad;
+  const gpu::EmulationScope scope(model->weights.emulated);
+  const gpu::DeterministicScope order(options.deterministic);
+  int64_t bound = max_tokens == 0 ? max_tokens_per_batch : std::min(max_tokens, max_tokens_per_batch);
+  while (true) {
+    begin_pass();
+    try {
+      StepMetrics metrics = run(pass(bound, cancelled));
+      metrics.max_tokens_per_batch = bound;
+      return metrics;
+    } catch (const c10::Error& error) {
+      // At a bound of 1 every example was alone: less is not to be had.
+      if (!is_out_of_memory(error) || bound == 1) throw;
+    }
+#ifdef CREAM_CUDA
+    c10::cuda::CUDACachingAllocator::emptyCache();
+#endif
+    bound = max_tokens = bound / 2;
+  }
 }
 
 std::vector<NamedTensor> Trainer::State::named_gradients() const {
   const Weights& weights = model->weights;
   if (weights.adapter == nullptr) return hugging_face_tensors(grads);
-  return peft_tensors(*weights.adapter, weights.config, gradient);
+  return peft_tensors(*weights.adapter, weights.config, tensors.gradient);
 }
 
 void Trainer::State::apply(double learning_rate, StepMetrics& metrics) {
-  const double norm = std::isfinite(metrics.loss) ? std::sqrt(squared_norm(gradient)) : metrics.loss;
+  const gpu::EmulationScope scope(model->weights.emulated);
+  const auto squares = [&] {
+    if (!gradient_tail.defined()) return squared_norm(tensors.gradient);
+    return squared_norm(tensors.gradient.narrow(0, 0, decay_size)) + squared_norm(gradient_tail);
+  };
+  const double norm = std::isfinite(metrics.loss) ? std::sqrt(squares()) : metrics.loss;
   metrics.grad_norm = norm;
   if (!std::isfinite(norm)) return;
 
   step += 1;
-  const int64_t moved =
-      adamw_(working, master, gradient, m, v,
-             {.learning_rate = learning_rate,
-              .beta1 = options.beta1,
-              .beta2 = options.beta2,
-              .epsilon = options.epsilon,
-              .weight_decay = options.weight_decay,
-              .gradient_scale =
-                  options.max_grad_norm > 0 ? std::min(1.0, options.max_grad_norm / (norm + 1e-6)) : 1.0,
-              .step = step,
-              .decay_size = decay_size});
+  int64_t moved = 0;
+  // Elements [begin, end), whose gradients are `gradient`.
+  const auto update = [&](int64_t begin, int64_t end, double rate_factor, const at::Tensor& gradient) {
+    if (begin == end) return;
+    AdamWTensors part = tensors.range(begin, end - begin);
+    part.gradient = gradient;
+    moved += adamw_(
+        part, {.learning_rate = learning_rate * rate_factor,
+               .beta1 = options.beta1,
+               .beta2 = options.beta2,
+               .epsilon = options.epsilon,
+               .weight_decay = options.weight_decay,
+               .gradient_scale =
+                   options.max_grad_norm > 0 ? std::min(1.0, options.max_grad_norm / (norm + 1e-6)) : 1.0,
+               .step = step,
+               .decay_size = std::clamp<int64_t>(decay_size - begin, 0, end - begin),
+               .first = begin,
+               .seed = options.seed});
+  };
+  for (const auto& [begin, size, rate_factor] : ranges) {
+    const int64_t end = begin + size;
+    const int64_t middle = gradient_tail.defined() ? std::clamp(decay_size, begin, end) : end;
+    update(begin, middle, rate_factor, tensors.gradient.narrow(0, begin, middle - begin));
+    if (middle < end) {
+      update(middle, end, rate_factor, gradient_tail.narrow(0, middle - decay_size, end - middle));
+    }
+  }
   grads_are_zero = true;
   metrics.weights_moved = static_cast<double>(moved) / static_cast<double>(num_trained);
   metrics.applied = true;
@@ -242,10 +342,8 @@ void Trainer::State::apply(double learning_rate, StepMetrics& metrics) {
 
 StepMetrics Trainer::sft_step(const std::vector<SftExample>& batch, double learning_rate,
                               int64_t max_tokens_per_batch, const CancelFlag& cancelled) {
-  const at::NoGradGuard no_grad;
-  const gpu::EmulationScope scope(state_->model->weights.emulated);
-  state_->begin_pass();
-  auto metrics = sft_pass(state_->pass(max_tokens_per_batch, cancelled), batch);
+  auto metrics = state_->fitting_pass(max_tokens_per_batch, cancelled,
+                                      [&](const Pass& pass) { return sft_pass(pass, batch); });
   state_->apply(learning_rate, metrics);
   return metrics;
 }
@@ -253,30 +351,25 @@ StepMetrics Trainer::sft_step(const std::vector<SftExample>& batch, double learn
 StepMetrics Trainer::preference_step(const std::vector<PairExample>& batch, const PreferenceOptions& options,
                                      double learning_rate, int64_t max_tokens_per_batch,
                                      const CancelFlag& cancelled) {
-  const at::NoGradGuard no_grad;
-  const gpu::EmulationScope scope(state_->model->weights.emulated);
-  state_->begin_pass();
-  auto metrics = preference_pass(state_->pass(max_tokens_per_batch, cancelled), batch, options);
+  auto metrics = state_->fitting_pass(max_tokens_per_batch, cancelled, [&](const Pass& pass) {
+    return preference_pass(pass, batch, options);
+  });
   state_->apply(learning_rate, metrics);
   return metrics;
 }
 
 std::vector<NamedTensor> Trainer::sft_gradients(const std::vector<SftExample>& batch,
                                                 int64_t max_tokens_per_batch) {
-  const at::NoGradGuard no_grad;
-  const gpu::EmulationScope scope(state_->model->weights.emulated);
-  state_->begin_pass();
-  sft_pass(state_->pass(max_tokens_per_batch, nullptr), batch);
+  state_->fitting_pass(max_tokens_per_batch, nullptr,
+                       [&](const Pass& pass) { return sft_pass(pass, batch); });
   return cloned(state_->named_gradients());
 }
 
 std::vector<NamedTensor> Trainer::preference_gradients(const std::vector<PairExample>& batch,
                                                        const PreferenceOptions& options,
                                                        int64_t max_tokens_per_batch) {
-  const at::NoGradGuard no_grad;
-  const gpu::EmulationScope scope(state_->model->weights.emulated);
-  state_->begin_pass();
-  preference_pass(state_->pass(max_tokens_per_batch, nullptr), batch, options);
+  state_->fitting_pass(max_tokens_per_batch, nullptr,
+                       [&](const Pass& pass) { return preference_pass(pass, batch, options); });
   return cloned(state_->named_gradients());
 }
 

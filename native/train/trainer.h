@@ -1,5 +1,5 @@
 // Training of a resident model, all of its weights or its adapter: SFT and preference steps with AdamW over
-// float32 master weights.
+// float32 master weights. On a GPU the master of a bfloat16 model is its weights and another 16 bits of each.
 #pragma once
 
 #include <cstdint>
@@ -8,14 +8,23 @@
 #include <vector>
 
 #include "model/model.h"
+#include "model/transformer.h"
 #include "train/loss.h"
+#include "train/parameter_groups.h"
 
 namespace cream {
 
 struct AdamWOptions {
   double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weight_decay = 0.01;
   double max_grad_norm = 1.0;  // 0 = no clipping
-  uint64_t seed = 0;           // of an adapter's dropout
+  uint64_t seed = 0;           // of an adapter's dropout and of the rounding of bfloat16 moments
+  RateFactors rates;
+  at::ScalarType moments = at::kFloat;  // or bfloat16: half of their memory
+  // What is summed over the micro-batches of a step. bfloat16, for the matrices of a bfloat16 model on a GPU:
+  // half of the memory, and a rounding per micro-batch. Norms and biases are summed in float32.
+  at::ScalarType gradients = at::kFloat;
+  Recompute recompute = Recompute::kSelective;
+  bool deterministic = false;  // on a GPU, a fixed order of every sum; the CPU's is fixed
 };
 
 struct SftExample {
@@ -37,6 +46,8 @@ struct StepMetrics {
   int64_t tokens = 0;         // rows computed
   int64_t target_tokens = 0;  // tokens that carried loss
   int64_t micro_batches = 0;
+  // The bound that micro-batches kept to: the caller's, or less where they did not fit in memory.
+  int64_t max_tokens_per_batch = 0;
   double weights_moved = 0;  // fraction of parameters whose working-precision value changed
   // preference only
   double rewards_chosen = 0, rewards_rejected = 0, rewards_margins = 0, rewards_accuracies = 0;
@@ -51,7 +62,8 @@ class Trainer {
 
   // One optimizer step on the whole batch, split into micro-batches of at most max_tokens_per_batch rows by a
   // rule that depends on the batch alone. SFT loss: mean over the batch's response tokens. Preference: mean
-  // over pairs.
+  // over pairs. When a micro-batch does not fit in memory, the bound is halved and the step taken again, with
+  // the same result up to rounding; the smaller bound is kept for the steps that follow.
   StepMetrics sft_step(const std::vector<SftExample>& batch, double learning_rate,
                        int64_t max_tokens_per_batch, const CancelFlag& cancelled);
   StepMetrics preference_step(const std::vector<PairExample>& batch, const PreferenceOptions& options,
@@ -68,6 +80,9 @@ class Trainer {
   // (working weights too) and refuses another architecture, dtype or optimizer setting.
   void save_state(const std::string& path) const;
   void load_state(const std::string& path);
+
+  // For tests: micro-batches of more rows fail as if memory had run out half way. 0 = off.
+  void simulate_memory_of(int64_t rows);
 
  private:
   struct State;

@@ -6,6 +6,7 @@
 #include "model/adapter.h"
 #include "model/model.h"
 #include "model/transformer.h"
+#include "ops/adamw.h"
 #include "train/trainer.h"
 
 namespace cream {
@@ -17,29 +18,42 @@ struct Pass {
   uint64_t dropout_key;
   int64_t max_tokens_per_batch;
   CancelFlag cancelled;
+  Recompute recompute = Recompute::kSelective;
+  int64_t simulated_rows = 0;
 };
 
 struct Trainer::State {
   std::shared_ptr<Model> model;
   AdamWOptions options;
-  Weights grads;            // float32, the layout of the weights; empty when an adapter is trained
-  Adapter adapter_grads;    // float32, the layout of the adapter; empty when the weights are trained
-  at::Tensor gradient;      // [n] float32, the flat buffer of either
-  at::Tensor working;       // [n] what is trained, in the model's dtype
-  int64_t decay_size = 0;   // weight decay acts on [0, decay_size)
-  int64_t num_trained = 0;  // parameters, without gaps
-  at::Tensor master;        // [n] float32; `working` itself when that is float32
-  at::Tensor m, v;          // [n] float32 moments
-  int64_t step = 0;         // optimizer steps taken
+  std::vector<ParameterRange> ranges;
+  Weights grads;          // the layout of the weights; empty when an adapter is trained
+  Adapter adapter_grads;  // float32, the layout of the adapter; empty when the weights are trained
+  // [n] what is trained, in the model's dtype, its master, float32 gradients and moments. With bfloat16
+  // gradients those beyond decay_size (norms and biases) are in `gradient_tail`, float32 [n - decay_size].
+  AdamWTensors tensors;
+  at::Tensor gradient_tail;
+  int64_t decay_size = 0;      // weight decay acts on [0, decay_size)
+  int64_t num_trained = 0;     // parameters, without gaps
+  int64_t step = 0;            // optimizer steps taken
+  int64_t max_tokens = 0;      // lower bound of micro-batches that memory asked for; 0 = none yet
+  int64_t simulated_rows = 0;  // of Trainer::simulate_memory_of
   bool grads_are_zero = true;
 
   Gradients gradients() {
     return adapter_grads.flat.defined() ? Gradients{.adapter = &adapter_grads} : Gradients{.weights = &grads};
   }
+  bool is_split() const { return tensors.low.defined(); }
+  // The float32 master on the CPU; a copy unless it is there.
+  at::Tensor master_on_cpu() const;
+  // Takes over a float32 master on the CPU, working weights included.
+  void set_master(const at::Tensor& master);
   Pass pass(int64_t max_tokens_per_batch, CancelFlag cancelled);
   std::vector<NamedTensor> named_gradients() const;
   // Empties the gradients unless the last update did so in passing.
   void begin_pass();
+  // run(pass) with the bound halved until its micro-batches fit in memory.
+  template <typename Run>
+  StepMetrics fitting_pass(int64_t max_tokens_per_batch, const CancelFlag& cancelled, const Run& run);
   // Clips, updates the weights and reports. Changes nothing when the loss or the gradient is not finite.
   void apply(double learning_rate, StepMetrics& metrics);
 };

@@ -134,6 +134,25 @@ t.test('compare.json holds the result, compare.md its tables', async (t) => {
   t.ok(Math.abs(last.consistency.mean - (last.tau.mean + 1) / 2) < 1e-12);
 });
 
+for (const [what, extra, shared] of [
+  ['adapters', { lora: { rank: 2, dropout: 0.1 } }, 6],
+  ["M0's responses", { pairing: { rejectedFrom: 'base' } }, 8],
+] as const) {
+  t.test(`${what} are shared like all else`, async (t) => {
+    const common = { ...settings, ...extra, iterations: 1 };
+    const contestants = [
+      { name: 'cream', config: { ...common, method: 'cream' as const } },
+      { name: 'srlm', config: { ...common, method: 'srlm' as const } },
+    ];
+    const directory = join(folder, what.replaceAll(/\W/g, '-'));
+    const { comparison } = await compare(contestants, { seeds: [1], output: directory });
+    t.equal(Object.keys(comparison.runs[1]!.shared).length, shared);
+    const alone = { ...contestants[1]!.config, seed: 1, output: `${directory}-alone` };
+    await runCream({ ...alone, consistency: { final: true } }).result;
+    t.strictSame(digests(join(directory, 'srlm', 'seed-1')), digests(alone.output));
+  });
+}
+
 t.test('what differs beyond the method is refused by name, or said beside the numbers', async (t) => {
   writeFileSync(
     join(folder, 'other.jsonl'),

@@ -15,7 +15,6 @@ const ops = createRequire(import.meta.url)(addonPath()) as Record<
 > & {
   _rope(options: object): Float32Array;
   _adamw(options: object): Result & { moved: number; squaredNorm: number };
-  _adamwSplit(options: object): Result & { moved: number };
 };
 
 const DTYPES = ['float32', 'bfloat16'] as const;
@@ -193,7 +192,7 @@ for (const [size, decaySize] of [
 
   t.test(`AdamW with the master in two halves is AdamW with a whole one, ${size} weights`, async (t) => {
     const whole = ops._adamw({ ...update, dtype: 'bfloat16', emulated: true });
-    const split = ops._adamwSplit(update);
+    const split = ops._adamw({ ...update, dtype: 'bfloat16', split: true, emulated: true });
     t.strictSame(split.master, whole.master, 'the master, to the bit');
     const ties = (i: number) => (new Uint32Array(whole.master!.buffer)[i]! & 0xffff) === 0x8000;
     const differ = [...split.weights!.keys()].filter((i) => split.weights![i] !== whole.weights![i]);
@@ -214,8 +213,11 @@ t.test('the low half of a master may be anything', async (t) => {
   );
   const master = new Float32Array(bits.buffer);
   const zeros = new Float32Array(master.length);
-  const { master: after, moved } = ops._adamwSplit({
+  const { master: after, moved } = ops._adamw({
     ...ADAMW,
+    dtype: 'bfloat16',
+    split: true,
+    emulated: true,
     step: 1,
     decaySize: 0,
     master,

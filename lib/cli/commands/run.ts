@@ -1,5 +1,5 @@
 import { defineCommand } from '../command.js';
-import { MODEL_OPTIONS, choice, flag, integer, path } from '../options.js';
+import { MODEL_OPTIONS, choice, flag, integer, path, text } from '../options.js';
 
 export const runCommand = defineCommand({
   name: 'run',
@@ -14,6 +14,10 @@ export const runCommand = defineCommand({
     device: { ...MODEL_OPTIONS.device, fallbackText: 'the file says' },
     dtype: { ...MODEL_OPTIONS.dtype, fallback: undefined, fallbackText: 'the file says' },
     threads: { ...MODEL_OPTIONS.threads, fallbackText: 'the file says' },
+    tracker: choice('send settings and metrics to a tracking server as the run goes', ['none', 'mlflow'], {
+      defaultText: 'the file says',
+    }),
+    trackerUrl: text('its address', { defaultText: 'MLFLOW_TRACKING_URI' }),
     resume: choice(
       'continue the run in the folder: if there is one, only if, never, or although it was made differently',
       ['auto', 'required', 'never', 'accept-changes'],

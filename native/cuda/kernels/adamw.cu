@@ -2,13 +2,15 @@
 
 #include "cuda/kernels/adamw.h"
 #include "cuda/kernels/common.cuh"
+#include "cuda/kernels/random.cuh"
 
 namespace cream::gpu {
 
 namespace {
 
 constexpr int kWarpsPerBlock = kThreads / kLanes;
-constexpr int kSpan = 4;  // float32 values per access
+constexpr int kSpan = 4;                     // elements per access
+constexpr uint32_t kMomentsStream = 0x5C0D;  // as in ops/stochastic_rounding.h
 
 // The sum over the block, in thread 0 and always in the same order.
 template <typename T>
@@ -22,11 +24,12 @@ __device__ __forceinline__ T block_total(T x) {
   return x;
 }
 
-__global__ void __launch_bounds__(kThreads) norm_kernel(double* sums, const float* gradient, int64_t size) {
+template <typename T>
+__global__ void __launch_bounds__(kThreads) norm_kernel(double* sums, const T* gradient, int64_t size) {
   const int64_t begin = static_cast<int64_t>(blockIdx.x) * kAdamWBlock;
   double sum = 0;
   for (int64_t i = begin + threadIdx.x; i < begin + kAdamWBlock && i < size; i += kThreads) {
-    const double g = gradient[i];
+    const double g = as_float(gradient[i]);
     sum += g * g;
   }
   sum = block_total(sum);
@@ -71,48 +74,71 @@ struct SplitMaster {
   }
 };
 
+// How a moment is kept: exactly, or in bfloat16 by stochastic rounding.
+__device__ __forceinline__ void keep(float& to, float x, uint32_t) { to = x; }
+__device__ __forceinline__ void keep(bf16& to, float x, uint32_t noise) {
+  to = __ushort_as_bfloat16(static_cast<uint16_t>((__float_as_uint(x) + noise) >> 16));
+}
+
+template <typename Gradient, typename Moment>
+struct Optimizer {
+  Gradient* gradient;
+  Moment *m, *v;
+};
+
+__device__ __forceinline__ Bits4 noise_of(const float*, int64_t, const AdamWFactors&) { return {}; }
+__device__ __forceinline__ Bits4 noise_of(const bf16*, int64_t element, const AdamWFactors& f) {
+  const auto block = static_cast<uint64_t>(element) / 4;
+  return random_bits(
+      {{static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32), f.step, kMomentsStream}}, f.key[0],
+      f.key[1]);
+}
+
 // Updates elements [first, first + kSize); returns how many working weights changed.
-template <int kSize, typename Master>
-__device__ __forceinline__ int update_span(const Master& master, float* gradient, float* m, float* v,
+template <int kSize, typename Master, typename Gradient, typename Moment>
+__device__ __forceinline__ int update_span(const Master& master, const Optimizer<Gradient, Moment>& o,
                                            int64_t first, const AdamWFactors& f) {
   auto weights = load<typename Master::Weight, kSize>(master.weights + first);
   auto others = load<typename Master::Other, kSize>(master.other + first);
-  auto g = load<float, kSize>(gradient + first);
-  auto means = load<float, kSize>(m + first);
-  auto squares = load<float, kSize>(v + first);
+  auto g = load<Gradient, kSize>(o.gradient + first);
+  auto means = load<Moment, kSize>(o.m + first);
+  auto squares = load<Moment, kSize>(o.v + first);
+  const Bits4 noise = noise_of(o.m, f.first + first, f);
   int moved = 0;
   for (int i = 0; i < kSize; ++i) {
-    const float d = g.at[i] * f.gradient_scale;
+    const float d = as_float(g.at[i]) * f.gradient_scale;
     // fmaf by name: no compiler may choose, so both kinds of master take the same bits.
-    const float mean = fmaf(f.beta1, means.at[i], f.one_minus_beta1 * d);
-    const float square = fmaf(f.beta2, squares.at[i], f.one_minus_beta2 * (d * d));
-    const float keep = first + i < f.decay_size ? f.decayed : 1.0f;
+    const float mean = fmaf(f.beta1, as_float(means.at[i]), f.one_minus_beta1 * d);
+    const float square = fmaf(f.beta2, as_float(squares.at[i]), f.one_minus_beta2 * (d * d));
+    const float decayed = first + i < f.decay_size ? f.decayed : 1.0f;
     const float change = f.step_size * mean / fmaf(sqrtf(square), f.root_correction, f.epsilon);
-    const float exact = fmaf(Master::joined(weights.at[i], others.at[i]), keep, -change);
+    const float exact = fmaf(Master::joined(weights.at[i], others.at[i]), decayed, -change);
     moved += Master::split(exact, weights.at[i], others.at[i]);
-    means.at[i] = mean;
-    squares.at[i] = square;
-    g.at[i] = 0;
+    // A span of four begins at a multiple of four; a single element picks its own word.
+    const uint32_t word = noise.at[kSize == 4 ? i : (f.first + first) % 4];
+    keep(means.at[i], mean, word & 0xFFFFu);
+    keep(squares.at[i], square, word >> 16);
+    g.at[i] = rounded<Gradient>(0);
   }
-  store(m + first, means);
-  store(v + first, squares);
-  store(gradient + first, g);
+  store(o.m + first, means);
+  store(o.v + first, squares);
+  store(o.gradient + first, g);
   store(master.weights + first, weights);
   store(master.other + first, others);
   return moved;
 }
 
-template <typename Master, int kSize>
-__global__ void __launch_bounds__(kThreads) adamw_kernel(Master master, float* gradient, float* m, float* v,
-                                                         int64_t* moved, int64_t size, AdamWFactors f) {
+template <typename Master, typename Gradient, typename Moment, int kSize>
+__global__ void __launch_bounds__(kThreads)
+    adamw_kernel(Master master, Optimizer<Gradient, Moment> o, int64_t* moved, int64_t size, AdamWFactors f) {
   const int64_t begin = static_cast<int64_t>(blockIdx.x) * kAdamWBlock;
   const int64_t end = begin + kAdamWBlock < size ? begin + kAdamWBlock : size;
   int count = 0;
   for (int64_t i = begin + static_cast<int64_t>(threadIdx.x) * kSize; i < end; i += kThreads * kSize) {
     if (i + kSize <= end) {
-      count += update_span<kSize>(master, gradient, m, v, i, f);
+      count += update_span<kSize>(master, o, i, f);
     } else {
-      for (int64_t j = i; j < end; ++j) count += update_span<1>(master, gradient, m, v, j, f);
+      for (int64_t j = i; j < end; ++j) count += update_span<1>(master, o, j, f);
     }
   }
   count = block_total(count);
@@ -120,33 +146,43 @@ __global__ void __launch_bounds__(kThreads) adamw_kernel(Master master, float* g
 }
 
 template <typename Master>
-void update(const Master& master, float* gradient, float* m, float* v, int64_t* moved, int64_t size,
-            const AdamWFactors& factors, Stream stream) {
-  if (size == 0) return;
-  const bool aligned = is_aligned({master.weights, master.other, gradient, m, v}, {}, 1);
-  const auto kernel = aligned ? &adamw_kernel<Master, kSpan> : &adamw_kernel<Master, 1>;
-  launch(kernel, blocks_for(size, kAdamWBlock), kThreads, 0, stream, master, gradient, m, v, moved, size,
-         factors);
+void update(const Master& master, const AdamWBuffers& b, const AdamWFactors& factors, Stream stream) {
+  const bool aligned =
+      is_aligned({master.weights, master.other, b.gradient, b.m, b.v}, {}, 1) && factors.first % 4 == 0;
+  with_access(b.gradient_dtype, false, [&](auto gradient, auto) {
+    with_access(b.moment_dtype, false, [&](auto moment, auto) {
+      using Gradient = decltype(gradient);
+      using Moment = decltype(moment);
+      const Optimizer<Gradient, Moment> optimizer{static_cast<Gradient*>(b.gradient),
+                                                  static_cast<Moment*>(b.m), static_cast<Moment*>(b.v)};
+      const auto kernel = aligned ? &adamw_kernel<Master, Gradient, Moment, kSpan>
+                                  : &adamw_kernel<Master, Gradient, Moment, 1>;
+      launch(kernel, blocks_for(b.size, kAdamWBlock), kThreads, 0, stream, master, optimizer, b.moved, b.size,
+             factors);
+    });
+  });
 }
 
 }  // namespace
 
-void squared_norms(double* sums, const float* gradient, int64_t size, Stream stream) {
+void squared_norms(double* sums, const void* gradient, Dtype dtype, int64_t size, Stream stream) {
   if (size == 0) return;
-  launch(&norm_kernel, blocks_for(size, kAdamWBlock), kThreads, 0, stream, sums, gradient, size);
-}
-
-void adamw(void* weights, Dtype dtype, float* master, float* gradient, float* m, float* v, int64_t* moved,
-           int64_t size, const AdamWFactors& factors, Stream stream) {
   with_access(dtype, false, [&](auto zero, auto) {
     using T = decltype(zero);
-    update(WholeMaster<T>{static_cast<T*>(weights), master}, gradient, m, v, moved, size, factors, stream);
+    launch(&norm_kernel<T>, blocks_for(size, kAdamWBlock), kThreads, 0, stream, sums,
+           static_cast<const T*>(gradient), size);
   });
 }
 
-void adamw_split(void* weights, uint16_t* low, float* gradient, float* m, float* v, int64_t* moved,
-                 int64_t size, const AdamWFactors& factors, Stream stream) {
-  update(SplitMaster{static_cast<bf16*>(weights), low}, gradient, m, v, moved, size, factors, stream);
+void adamw(const AdamWBuffers& b, const AdamWFactors& factors, Stream stream) {
+  if (b.size == 0) return;
+  if (b.low != nullptr) {
+    return update(SplitMaster{static_cast<bf16*>(b.weights), b.low}, b, factors, stream);
+  }
+  with_access(b.weight_dtype, false, [&](auto zero, auto) {
+    using T = decltype(zero);
+    update(WholeMaster<T>{static_cast<T*>(b.weights), b.master}, b, factors, stream);
+  });
 }
 
 }  // namespace cream::gpu

@@ -2,6 +2,7 @@
 
 #include "cuda/kernels/common.cuh"
 #include "cuda/kernels/elementwise.h"
+#include "cuda/kernels/random.cuh"
 
 namespace cream::gpu {
 
@@ -76,16 +77,34 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // A block takes one id; a thread owns columns, so that no two threads add to one sum.
-template <typename T>
+template <typename Sum, typename T>
 __global__ void __launch_bounds__(kThreads)
-    embedding_gradient_kernel(float* d_embed, const T* d, int64_t width, const int64_t* ids,
+    embedding_gradient_kernel(Sum* d_embed, const T* d, int64_t width, const int64_t* ids,
                               const int64_t* starts, const int64_t* order) {
   const int64_t begin = starts[blockIdx.x], end = starts[blockIdx.x + 1];
-  float* to = d_embed + ids[blockIdx.x] * width;
+  Sum* to = d_embed + ids[blockIdx.x] * width;
   for (int64_t c = threadIdx.x; c < width; c += blockDim.x) {
-    float sum = to[c];
+    float sum = as_float(to[c]);
     for (int64_t i = begin; i < end; ++i) sum += as_float(d[order[i] * width + c]);
-    to[c] = sum;
+    to[c] = rounded<Sum>(sum);
+  }
+}
+
+// A thread takes the four columns that share one block of random bits.
+template <typename T>
+__global__ void __launch_bounds__(kThreads)
+    dropout_kernel(T* out, const T* x, int64_t rows, int64_t width, Dropout o) {
+  const int64_t item = item_of_thread(), per_row = (width + 3) / 4;
+  if (item >= rows * per_row) return;
+  const int64_t row = item / per_row, block = item % per_row;
+  const auto drawn = static_cast<uint64_t>(o.first_row + (o.pack_rows == nullptr ? row : o.pack_rows[row]));
+  const Bits4 bits = random_bits({{static_cast<uint32_t>(block), static_cast<uint32_t>(drawn),
+                                   static_cast<uint32_t>(drawn >> 32), o.site}},
+                                 o.key[0], o.key[1]);
+  for (int i = 0; i < 4 && block * 4 + i < width; ++i) {
+    const int64_t at = row * width + block * 4 + i;
+    const float uniform = (static_cast<float>(bits.at[i] >> 8) + 0.5f) * (1.0f / 16777216.0f);
+    out[at] = rounded<T>(uniform < o.keep ? as_float(x[at]) / o.keep : 0.0f);
   }
 }
 
@@ -125,13 +144,27 @@ void swiglu_backward(void* y, void* gate_up, const void* dy, Dtype dtype, int64_
   });
 }
 
-void embedding_gradient(float* d_embed, const void* d, Dtype dtype, int64_t width, int64_t num_ids,
-                        const int64_t* ids, const int64_t* starts, const int64_t* order, Stream stream) {
+void embedding_gradient(void* d_embed, Dtype sum_dtype, const void* d, Dtype dtype, int64_t width,
+                        int64_t num_ids, const int64_t* ids, const int64_t* starts, const int64_t* order,
+                        Stream stream) {
   if (num_ids == 0) return;
+  with_access(sum_dtype, false, [&](auto zero_sum, auto) {
+    with_access(dtype, false, [&](auto zero, auto) {
+      using Sum = decltype(zero_sum);
+      using T = decltype(zero);
+      launch(&embedding_gradient_kernel<Sum, T>, static_cast<unsigned>(num_ids), kThreads, 0, stream,
+             static_cast<Sum*>(d_embed), static_cast<const T*>(d), width, ids, starts, order);
+    });
+  });
+}
+
+void dropout(void* out, const void* x, Dtype dtype, int64_t rows, int64_t width, const Dropout& options,
+             Stream stream) {
+  if (rows == 0) return;
   with_access(dtype, false, [&](auto zero, auto) {
     using T = decltype(zero);
-    launch(&embedding_gradient_kernel<T>, static_cast<unsigned>(num_ids), kThreads, 0, stream, d_embed,
-           static_cast<const T*>(d), width, ids, starts, order);
+    launch(&dropout_kernel<T>, blocks_for(rows * ((width + 3) / 4), kThreads), kThreads, 0, stream,
+           static_cast<T*>(out), static_cast<const T*>(x), rows, width, options);
   });
 }
 

@@ -19,9 +19,22 @@ void swiglu(void* y, const void* gate_up, Dtype dtype, int64_t rows, int64_t wid
 void swiglu_backward(void* y, void* gate_up, const void* dy, Dtype dtype, int64_t rows, int64_t width,
                      Stream stream);
 
-// d_embed [vocab, width] float32: row ids[u] += the rows order[starts[u]] ... order[starts[u + 1] - 1] of d
-// [rows, width], in that order. The ids are distinct.
-void embedding_gradient(float* d_embed, const void* d, Dtype dtype, int64_t width, int64_t num_ids,
-                        const int64_t* ids, const int64_t* starts, const int64_t* order, Stream stream);
+// d_embed [vocab, width]: row ids[u] += the rows order[starts[u]] ... order[starts[u + 1] - 1] of d [rows,
+// width], in that order, in float32. The ids are distinct.
+void embedding_gradient(void* d_embed, Dtype sum_dtype, const void* d, Dtype dtype, int64_t width,
+                        int64_t num_ids, const int64_t* ids, const int64_t* starts, const int64_t* order,
+                        Stream stream);
+
+// x, thinned, as cream::lora_dropout; contiguous [rows, width]. Row r of x is row pack_rows[r] of the batch's
+// rows after first_row, or row r where pack_rows is null.
+struct Dropout {
+  float keep;
+  uint32_t key[2];
+  uint32_t site;
+  int64_t first_row;
+  const int64_t* pack_rows;
+};
+void dropout(void* out, const void* x, Dtype dtype, int64_t rows, int64_t width, const Dropout& options,
+             Stream stream);
 
 }  // namespace cream::gpu

@@ -1,0 +1,141 @@
+import type { ConfigIssue } from './config-issues.js';
+import { type CreamConfig, DEFAULTS } from './config-schema.js';
+import { METHODS } from './methods.js';
+
+/** Combinations that the types allow but that cannot work, and settings that would have no effect. */
+export function configConflicts(config: CreamConfig): ConfigIssue[] {
+  const issues: ConfigIssue[] = [];
+  const report = (where: string, message: string) => issues.push({ path: where.split('.'), message });
+  const { consistency, data, pairing, sampling, sft, train, evaluation } = config;
+
+  if (config.iterations > 0 && data.prompts === undefined) {
+    report('data.prompts', 'is missing: the preference iterations need prompts (or set iterations: 0)');
+  }
+  if (config.method !== undefined) {
+    const { source, weight } = METHODS[config.method];
+    const differs = (where: string, actual: string, expected: string) => {
+      if (actual !== expected)
+        report(where, `is ${actual}, but method: ${config.method} means ${expected}; remove one of the two`);
+    };
+    differs('reward.source', config.reward.source, source);
+    differs('consistency.weight', consistency.weight, weight);
+  }
+  const { reward } = config;
+  if (reward.source === 'module' && reward.module === undefined) {
+    report('reward.module', 'is missing: source: module needs the path of a JavaScript module');
+  }
+  if (reward.source === 'worst-of' && config.score.previousReward === 'anchor') {
+    report(
+      'reward.source',
+      'is worst-of, which needs the previous policy; score.previousReward: anchor leaves it out',
+    );
+  }
+  if (reward.source !== 'module' && reward.module !== undefined) {
+    report('reward.module', `has no effect with source: ${reward.source}; set source: module or remove it`);
+  }
+  if (consistency.weight === 'constant' && consistency.constant === undefined) {
+    report('consistency.constant', 'is missing: weight: constant needs it');
+  }
+  if (consistency.weight !== 'constant' && consistency.constant !== undefined) {
+    report(
+      'consistency.constant',
+      `has no effect with weight: ${consistency.weight}; set weight: constant or remove it`,
+    );
+  }
+  if (consistency.metric === 'topOrder' && consistency.rule !== 'linear') {
+    report('consistency.rule', 'has no effect with metric: topOrder, whose C is 0 or 1; remove it');
+  }
+  if (consistency.history !== 'previous' && config.score.previousReward === 'anchor') {
+    report(
+      'consistency.history',
+      `must be previous with score.previousReward: anchor, which compares with M0 alone`,
+    );
+  }
+  if (consistency.final && config.iterations === 0) {
+    report('consistency.final', 'has no effect with iterations: 0; remove it');
+  }
+  if (pairing.ties === 'margin' && pairing.margin === undefined) {
+    report('pairing.margin', 'is missing: ties: margin needs it');
+  }
+  if (pairing.ties !== 'margin' && pairing.margin !== undefined) {
+    report('pairing.margin', `has no effect with ties: ${pairing.ties}; set ties: margin or remove it`);
+  }
+  if (reward.source === 'worst-of' && pairing.rejectedFrom === 'base') {
+    report(
+      'pairing.rejectedFrom',
+      "must not be base with reward.source: worst-of, which M0's responses do not have",
+    );
+  }
+  if (pairing.lengthBand > 0 && pairing.rejectedFrom === 'base') {
+    report('pairing.lengthBand', 'cannot go with rejectedFrom: base, both choose the rejected response');
+  }
+  if (pairing.lengthBand > 0 && pairing.ties === 'drop') {
+    report('pairing.ties', 'must not be drop with lengthBand, which decides ties by length; remove one');
+  }
+  if (train.lengthTerm > 0 && train.loss !== 'sigmoid' && train.loss !== 'sigmoid-norm') {
+    report('train.lengthTerm', `has no effect with loss: ${train.loss}; use sigmoid or sigmoid-norm`);
+  }
+  for (const key of ['agreementCoefficient', 'agreementEntropy'] as const) {
+    if (train[key] === 0) continue;
+    report(
+      `train.${key}`,
+      'needs pairs with a judgeMargin, which the stages of a run do not make; give judgeRewards to cream pair, and its pairs to cream train',
+    );
+  }
+  for (const [name, options] of [
+    ['sft', sft],
+    ['train', train],
+  ] as const) {
+    if (options.schedule === 'constant' && options.minLearningRateRatio !== 0) {
+      report(`${name}.minLearningRateRatio`, 'has no effect with schedule: constant; remove it');
+    }
+  }
+  if (config.score.previousReward === 'implicit' && config.iterations > 0) {
+    report(
+      'score.previousReward',
+      'must not be implicit: at iteration 1 the previous policy is M0, whose DPO reward is 0 for everything; use auto',
+    );
+  }
+  if (config.maxLength !== 'auto' && sampling.maxNewTokens >= config.maxLength) {
+    report(
+      'sampling.maxNewTokens',
+      `must be less than maxLength (${config.maxLength}), got ${sampling.maxNewTokens}`,
+    );
+  }
+  if (evaluation.samples === 0) {
+    for (const key of ['temperature', 'topP'] as const) {
+      if (evaluation[key] !== DEFAULTS.evaluation[key]) {
+        report(`evaluation.${key}`, 'has no effect with evaluation.samples: 0; set samples or remove it');
+      }
+    }
+  }
+  const withoutEffect = (group: 'sft' | 'evaluation', because: string) => {
+    for (const [key, value] of Object.entries(config[group])) {
+      if (value !== (DEFAULTS[group] as Record<string, unknown>)[key]) {
+        report(`${group}.${key}`, `has no effect without ${because}; set that or remove this`);
+      }
+    }
+  };
+  const { report: reporting } = config;
+  if (reporting.tracker === 'none') {
+    for (const key of ['trackerUrl', 'experiment'] as const) {
+      if (reporting[key] !== DEFAULTS.report[key]) {
+        report(`report.${key}`, 'has no effect with tracker: none; set tracker: mlflow or remove it');
+      }
+    }
+  }
+  if (reporting.trackerUrl !== undefined && /\/\/[^/?#]*@/.test(reporting.trackerUrl)) {
+    report(
+      'report.trackerUrl',
+      'must not hold a name and password, which the run would record; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD',
+    );
+  }
+  if (data.sft === undefined) withoutEffect('sft', 'data.sft');
+  if (data.evaluation.length === 0) withoutEffect('evaluation', 'data.evaluation');
+
+  const names = data.evaluation.map((task) => task.name);
+  names.forEach((name, index) => {
+    if (names.indexOf(name) !== index) report(`data.evaluation.${index}.name`, `is used twice: ${name}`);
+  });
+  return issues;
+}

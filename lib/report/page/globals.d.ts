@@ -1,0 +1,2 @@
+/** uPlot's own script stands before the page's. */
+declare const uPlot: typeof import('uplot').default;

@@ -1,0 +1,58 @@
+import { z } from 'zod';
+
+// What a stage recorded in the manifest, as far as a report shows it. A field of another type than this package writes
+// is left out: a folder may be damaged, or made by somebody else.
+
+const orNone = <Type extends z.ZodType>(type: Type) => type.optional().catch(undefined);
+const number = orNone(z.number());
+const numberOrNull = orNone(z.number().nullable());
+const counts = orNone(z.record(z.string(), z.number()));
+const interval = z.tuple([z.number(), z.number()]);
+
+const accuracy = orNone(
+  z.object({
+    correct: z.number(),
+    total: z.number(),
+    accuracy: z.number(),
+    interval,
+    unparsable: z.number().default(0),
+    truncated: z.number().default(0),
+  }),
+);
+
+const stageResult = z.object({
+  prompts: number,
+  responses: number,
+  truncatedResponses: number,
+  emptyResponses: number,
+  meanResponseTokens: number,
+  consistency: orNone(
+    z.object({
+      mean: z.number().nullable(),
+      interval: interval.nullable(),
+      tau: z.number().nullable(),
+      nullTauDeviation: z.number().nullable(),
+      nullBand: interval.nullable(),
+      groups: z.number(),
+      undefinedGroups: z.record(z.string(), z.number()),
+      belowHalf: z.number(),
+    }),
+  ),
+  rankingAccuracy: numberOrNull,
+  rewardCorrelation: numberOrNull,
+  sampleAccuracy: numberOrNull,
+  history: orNone(z.array(z.object({ model: z.string(), tau: z.number().nullable(), groups: z.number() }))),
+  pairs: number,
+  droppedGroups: counts,
+  meanWeight: numberOrNull,
+  choices: counts,
+  metrics: counts,
+  tasks: orNone(z.array(z.object({ name: z.string(), greedy: accuracy, sampled: accuracy }))),
+});
+
+/** The fields of a stage's result that are what they should be. */
+export function checkedResult(result: unknown): Record<string, unknown> {
+  const checked = stageResult.safeParse(result);
+  if (!checked.success) return {};
+  return Object.fromEntries(Object.entries(checked.data).filter(([, value]) => value !== undefined));
+}

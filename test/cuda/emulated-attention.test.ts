@@ -1,0 +1,90 @@
+import { createRequire } from 'node:module';
+import t from 'tap';
+import { addonPath } from '../../lib/native/binding.js';
+import { close, relativeError } from '../helpers/close.js';
+import { normal } from '../helpers/random.js';
+
+// Packed attention on the GPU's path: index tables, the prompt's keys repeated for each sibling, their gradients summed.
+// The call of LibTorch's flash kernels is replaced by the plain kernel of the same contract, which runs on the CPU by
+// emulation; both are called through the same tables.
+
+type Result = Record<'out' | 'lse' | 'dQkv', Float32Array>;
+const { _packedAttention } = createRequire(import.meta.url)(addonPath()) as {
+  _packedAttention: (options: object) => Result;
+};
+
+// (length, trunk or -1) per segment.
+const PACKS = {
+  'one row': [1, -1],
+  'a trunk of a prime length': [67, -1],
+  'trunks without leaves': [5, -1, 33, -1, 1, -1],
+  'groups with ragged leaves': [13, -1, 9, 0, 1, 0, 40, 0, 20, -1, 19, 4, 35, 4, 5, -1],
+} as const;
+const SHAPES = [
+  { heads: 2, kvHeads: 2, headDim: 16, window: 0 },
+  { heads: 6, kvHeads: 2, headDim: 10, window: 0 }, // GQA, width that no vector divides
+  { heads: 2, kvHeads: 1, headDim: 40, window: 7 }, // more columns than a warp has lanes
+  { heads: 2, kvHeads: 2, headDim: 8, window: 1 },
+];
+
+for (const [name, pack] of Object.entries(PACKS)) {
+  for (const shape of SHAPES) {
+    const title = `${name}, ${shape.heads}/${shape.kvHeads} heads of ${shape.headDim}, window ${shape.window}`;
+    const rows = pack.reduce((sum: number, length, i) => sum + (i % 2 === 0 ? length : 0), 0);
+    const qkv = normal(rows * (shape.heads + 2 * shape.kvHeads) * shape.headDim, { seed: 5, scale: 2 });
+    const dOut = normal(rows * shape.heads * shape.headDim, { seed: 6 });
+    const base = { ...shape, qkv, dOut, segments: Int32Array.from(pack) };
+
+    t.test(`attention by tables equals the definition and the CPU's gradient: ${title}`, async (t) => {
+      const actual = _packedAttention({ ...base, dtype: 'float32', emulated: true });
+      const { out, lse } = _packedAttention({ ...base, dtype: 'float32', reference: true });
+      close(t, actual.out, out, { rtol: 1e-5, atol: 1e-5 }, 'out');
+      close(t, actual.lse, lse, { rtol: 1e-5, atol: 1e-5 }, 'log-sum-exp');
+      const { dQkv } = _packedAttention({ ...base, dtype: 'float32' });
+      close(t, actual.dQkv, dQkv, { rtol: 1e-4, atol: 1e-5 }, 'gradient');
+      const again = _packedAttention({ ...base, dtype: 'float32', emulated: true });
+      t.strictSame(again.dQkv, actual.dQkv, 'and again, to the bit');
+
+      const half = _packedAttention({ ...base, dtype: 'bfloat16', emulated: true });
+      const halfCpu = _packedAttention({ ...base, dtype: 'bfloat16' });
+      close(t, half.out, halfCpu.out, { rtol: 2 ** -7, atol: 1e-3 }, 'bfloat16 out');
+      // A sibling's part of a prompt's gradient is rounded before the float32 sum, as the flash kernels do.
+      const error = relativeError(half.dQkv, halfCpu.dQkv);
+      t.ok(error < 2 ** -7, `bfloat16 gradient: ${error} of its norm`);
+    });
+  }
+}
+
+t.test('the gradient is the finite difference of the definition', async (t) => {
+  const shape = {
+    heads: 4,
+    kvHeads: 2,
+    headDim: 8,
+    window: 0,
+    segments: Int32Array.of(6, -1, 4, 0, 5, 0, 3, -1),
+  };
+  const qkv = normal(18 * 8 * 8, { seed: 1 });
+  const dOut = normal(18 * 4 * 8, { seed: 2 });
+  const { dQkv } = _packedAttention({ ...shape, qkv, dOut, dtype: 'float32', emulated: true });
+  for (const seed of [3, 4, 5]) {
+    const direction = normal(qkv.length, { seed });
+    const step = 1e-2;
+    const value = (sign: number) => {
+      const moved = qkv.map((x, i) => x + sign * step * direction[i]!);
+      const { out } = _packedAttention({ ...shape, qkv: moved, dtype: 'float32', reference: true });
+      return out.reduce((sum, x, i) => sum + x * dOut[i]!, 0);
+    };
+    const expected = (value(1) - value(-1)) / (2 * step);
+    const actual = dQkv.reduce((sum, x, i) => sum + x * direction[i]!, 0);
+    t.ok(Math.abs(actual - expected) <= 1e-3 * Math.hypot(...dQkv), `${actual} for ${expected}`);
+  }
+});
+
+t.test('heads that no kernel has are refused', async (t) => {
+  const shape = { heads: 1, kvHeads: 1, headDim: 264, window: 0, segments: Int32Array.of(1, -1) };
+  const qkv = normal(3 * 264, { seed: 1 });
+  t.throws(
+    () => _packedAttention({ ...shape, qkv, dtype: 'float32', emulated: true }),
+    /at most 256 columns/,
+  );
+});
