@@ -50,7 +50,7 @@ export const REGIMES: readonly Regime[] = [
   },
   {
     name: 'ragged',
-    task: raggedTrace,
+    task: { ...raggedTrace(), name: 'ragged trace' },
     sizes: SIZES,
     betas: [4, 1],
     methods: CORE,

@@ -44,6 +44,15 @@ export function studentT95(df: number): number {
   return (low + high) / 2;
 }
 
+/** Two-sided p-value of Student's t: the chance of one as far from 0 or farther. */
+export function studentPValue(t: number, df: number): number {
+  if (!Number.isInteger(df) || df < 1) {
+    throw new CreamError('INVALID_ARGUMENT', `degrees of freedom must be a whole number >= 1, got ${df}`);
+  }
+  // Where 1 - P has no digits left, it is 0.
+  return Math.max(0, 1 - studentWithin(Math.abs(t), df));
+}
+
 export const meanOf = (values: readonly number[]): number =>
   values.reduce((sum, value) => sum + value, 0) / values.length;
 

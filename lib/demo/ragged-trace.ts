@@ -1,18 +1,17 @@
-// The task "ragged trace": carry trace with numbers of one to five digits without padding, so that answers have 3 to
-// 11 tokens. Its writer also stops before the last column or goes on after it, and an answer that goes on may reach
+// The task "ragged trace": carry trace with numbers of one to five digits (or another number of them) without padding,
+// so that answers have 3 to 11 tokens. Its writer also stops before the last column or goes on after it, and an answer that goes on may reach
 // the length limit: length and truncation can mislead a reward here.
 
 import { habitTable, rightAnswer } from './carry-trace.js';
 import { MODEL_CONFIG } from './checkpoint.js';
 import { type Problem, randomStream, type ToyTask } from './task.js';
 
-const MOST_DIGITS = 5;
 const MOST_EXTRA_COLUMNS = 3;
 
-/** Lengths are uniform from 1 to 5, each number for itself; the first digit of a longer one is not 0. */
-export function raggedProblem(random: () => number): Problem {
+/** Lengths are uniform from 1 to `mostDigits`, each number for itself; the first digit of a longer one is not 0. */
+export function raggedProblem(random: () => number, mostDigits: number): Problem {
   const digits = () => {
-    const length = 1 + Math.floor(random() * MOST_DIGITS);
+    const length = 1 + Math.floor(random() * mostDigits);
     const least = length > 1 ? 1 : 0;
     return Array.from({ length }, (_, i) => {
       const from = i === 0 ? least : 0;
@@ -60,13 +59,13 @@ export function raggedWriter(seed: number): (problem: Problem, random: () => num
   };
 }
 
-export const raggedTrace: ToyTask = {
-  name: 'ragged trace',
-  problem: raggedProblem,
+export const raggedTrace = (mostDigits = 5): ToyTask => ({
+  name: `ragged trace of ${mostDigits} digits`,
+  problem: (random) => raggedProblem(random, mostDigits),
   rightAnswer,
   noisyWriter: raggedWriter,
-  // The longest right answer has 11; one extra column after it would need 13.
-  maxNewTokens: 12,
+  // The longest right answer has one less; one extra column after it would need one more.
+  maxNewTokens: 2 * mostDigits + 2,
   model: MODEL_CONFIG,
   pretraining: { steps: 1500, batchSize: 192, learningRate: 3e-3 },
-};
+});

@@ -14,6 +14,7 @@ import torch
 import checkpoints
 import lora
 import models
+import paired_tests
 import preference_trl
 import ranks
 import steps
@@ -35,6 +36,7 @@ def main() -> None:
     preference_trl.make()
     ranks.make()
     student_t.make()
+    paired_tests.make()
     size = sum(file.stat().st_size for file in FOLDER.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
     print(f"{size / 1e6:.2f} MB in test/golden")
     if size > LIMIT_BYTES:
