@@ -38,8 +38,8 @@ Napi::Value info(const Napi::CallbackInfo& call) {
   return result;
 }
 
-// devices(): {driver, runtime, gpus: [{name, computeCapability, totalBytes, multiprocessors, l2Bytes}], problem?}; the
-// first call starts the driver, which may take a second.
+// devices(): {driver, runtime, gpus: [{name, computeCapability, totalBytes, multiprocessors, l2Bytes}],
+// problem?}; the first call starts the driver, which may take a second.
 Napi::Value devices(const Napi::CallbackInfo& call) {
   return guarded(call.Env(), [&]() -> Napi::Value {
     std::string why;
@@ -64,7 +64,8 @@ Napi::Value devices(const Napi::CallbackInfo& call) {
   });
 }
 
-// deviceMemory(device, resetPeak): Promise<{free, total, allocated, reserved, peak}>, after the jobs before it.
+// deviceMemory(device, resetPeak): Promise<{free, total, allocated, reserved, peak}>, after the jobs before
+// it.
 Napi::Value memory_of_device(const Napi::CallbackInfo& call) {
   return guarded_promise(call.Env(), [&] {
     const at::Device device = Argument(call, 0, "deviceMemory: device").device();

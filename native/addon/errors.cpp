@@ -21,7 +21,8 @@ bool is_allocation_failure(const std::string& message) {
          message.find("allocate memory") != std::string::npos;
 }
 
-// "GPU 0 has a total capacity of 139.81 GiB of which ..." without what LibTorch advises users of Python to do.
+// "GPU 0 has a total capacity of 139.81 GiB of which ..." without what LibTorch advises users of Python to
+// do.
 std::string device_memory_message(const std::string& message) {
   static const std::regex kNumbers(
       R"(Tried to allocate ([\d.]+ \w+)\. GPU (\d+) has a total capacity of ([\d.]+ \w+) of which ([\d.]+ \w+) is free)");
@@ -36,17 +37,28 @@ std::string device_memory_message(const std::string& message) {
 
 // A failure of CUDA by its text. After some errors every later call of the process fails.
 Failure cuda_failure(const std::string& message) {
-  constexpr std::array kLost{"device-side assert",        "illegal memory access",  "illegal instruction",
-                             "misaligned address",        "invalid address space",  "invalid program counter",
-                             "unspecified launch failure", "hardware stack error",   "launch timed out",
-                             "uncorrectable",             "unknown error",          "context is destroyed",
-                             "external device has",       "Contained",              "fallen off the bus"};
+  constexpr std::array kLost{"device-side assert",
+                             "illegal memory access",
+                             "illegal instruction",
+                             "misaligned address",
+                             "invalid address space",
+                             "invalid program counter",
+                             "unspecified launch failure",
+                             "hardware stack error",
+                             "launch timed out",
+                             "uncorrectable",
+                             "unknown error",
+                             "context is destroyed",
+                             "external device has",
+                             "Contained",
+                             "fallen off the bus"};
   const std::string first = message.substr(0, message.find('\n'));
   for (const char* text : kLost) {
     if (first.find(text) == std::string::npos) continue;
-    return {"ENGINE_LOST", first +
-                               "; the GPU can do nothing more for this process: start it again (a run continues "
-                               "where it was). CUDA_LAUNCH_BLOCKING=1 shows which call failed"};
+    return {"ENGINE_LOST",
+            first +
+                "; the GPU can do nothing more for this process: start it again (a run continues "
+                "where it was). CUDA_LAUNCH_BLOCKING=1 shows which call failed"};
   }
   const bool no_memory = first.find("out of memory") != std::string::npos ||
                          first.find("STATUS_ALLOC_FAILED") != std::string::npos;

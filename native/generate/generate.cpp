@@ -9,10 +9,10 @@
 #include "generate/decoder.h"
 #include "generate/generate_plan.h"
 #include "model/transformer.h"
+#include "ops/device.h"
 #include "ops/dispatch.h"
 #include "ops/linear_rows.h"
 #include "ops/philox.h"
-#include "ops/device.h"
 #include "ops/sampler.h"
 
 namespace cream {

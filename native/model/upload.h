@@ -1,4 +1,5 @@
-// Fills the weights of a device from files through two pinned buffers: one is read into while the other is copied.
+// Fills the weights of a device from files through two pinned buffers: one is read into while the other is
+// copied.
 #pragma once
 
 #include <ATen/core/Tensor.h>

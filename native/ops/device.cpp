@@ -16,8 +16,8 @@ std::string text_of(c10::Device device) { return "device '" + device.str() + "'"
 
 #ifdef CREAM_CUDA
 
-// Kernels exist for a GPU when they were compiled for its major version and no later minor one, or when the PTX of
-// the last architecture can be compiled for it.
+// Kernels exist for a GPU when they were compiled for its major version and no later minor one, or when the
+// PTX of the last architecture can be compiled for it.
 bool has_kernels(const DeviceInfo& info) {
   const int own = 10 * info.major + info.minor;
   const std::string archs = built_archs();
@@ -46,7 +46,8 @@ std::vector<DeviceInfo> list_devices(std::string* why) {
   int count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
   if (status != cudaSuccess) {
-    if (why != nullptr) *why = cuda_versions().driver == 0 ? "there is no NVIDIA driver" : cudaGetErrorString(status);
+    if (why != nullptr)
+      *why = cuda_versions().driver == 0 ? "there is no NVIDIA driver" : cudaGetErrorString(status);
     static_cast<void>(cudaGetLastError());  // a failed count must not fail the next call
     return {};
   }
@@ -134,9 +135,10 @@ const char* built_archs() { return ""; }
 
 void check_device(c10::Device device) {
   if (device.is_cuda())
-    throw DeviceError(text_of(device) +
-                      ": the addon is built for the CPU alone; where a GPU, a LibTorch with CUDA and nvcc 13 are, "
-                      "build it with: npm run build:native -- --cuda");
+    throw DeviceError(
+        text_of(device) +
+        ": the addon is built for the CPU alone; where a GPU, a LibTorch with CUDA and nvcc 13 are, "
+        "build it with: npm run build:native -- --cuda");
 }
 
 DeviceMemory device_memory(c10::Device) { return {}; }
@@ -151,10 +153,9 @@ c10::Device parse_device(const std::string& name) {
   if (name == "cuda") return {c10::kCUDA, 0};
   constexpr size_t kPrefix = 5;  // of "cuda:"
   const std::string number = name.rfind("cuda:", 0) == 0 ? name.substr(kPrefix) : "";
-  const bool is_number = !number.empty() && number.size() <= 3 &&
-                         number.find_first_not_of("0123456789") == std::string::npos;
-  if (!is_number || std::stoi(number) > INT8_MAX)
-    throw std::invalid_argument("'cpu', 'cuda' or 'cuda:N'");
+  const bool is_number =
+      !number.empty() && number.size() <= 3 && number.find_first_not_of("0123456789") == std::string::npos;
+  if (!is_number || std::stoi(number) > INT8_MAX) throw std::invalid_argument("'cpu', 'cuda' or 'cuda:N'");
   return {c10::kCUDA, static_cast<c10::DeviceIndex>(std::stoi(number))};
 }
 
