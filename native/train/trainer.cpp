@@ -7,10 +7,6 @@
 #include <algorithm>
 #include <cmath>
 
-#ifdef CREAM_CUDA
-#include <c10/cuda/CUDACachingAllocator.h>
-#endif
-
 #include "model/response_pack.h"
 #include "model/transformer.h"
 #include "ops/adamw.h"
