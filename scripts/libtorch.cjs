@@ -89,6 +89,21 @@ function readVersion(root) {
   return undefined;
 }
 
+/**
+ * The CUDA half of a LibTorch: {version: 13, cudart: the runtime that it uses, missing: names of what it needs and is
+ * not installed}. Undefined where it has none.
+ */
+function inspectCuda(root) {
+  const libraries = ['libtorch_cuda.so', 'libc10_cuda.so'].map((name) => path.join(root, 'lib', name));
+  if (!libraries.every((file) => fs.existsSync(file))) return undefined;
+  const name = readElf(libraries[1]).needed.find((needed) => needed.startsWith('libcudart'));
+  const version = Number(name?.match(/\.so\.(\d+)/)?.[1]);
+  if (!version) return undefined; // built for another maker's GPUs
+  const { files, missing } = resolveNeeded(libraries[0]);
+  const cudart = files.get(name);
+  return { version, ...(cudart && { cudart }), missing: [...new Set(missing.map((item) => item.name))] };
+}
+
 const compare = (a, b) => a[0] - b[0] || a[1] - b[1];
 
 /** Looks at one candidate: either `reason` says why it cannot be used, or `libtorch` describes it. */
@@ -115,15 +130,13 @@ function inspect(directory) {
       return { version, missing, reason: `not installed: ${names}` };
     }
     const openmpName = readElf(library).needed.find((name) => /^lib(gomp|iomp5|omp)\b/.test(name));
-    const cudaLibrary = path.join(root, 'lib', 'libtorch_cuda.so');
-    const hasCuda = fs.existsSync(cudaLibrary);
     const libtorch = {
       root,
       version,
       include: path.join(root, 'include'),
       lib: path.join(root, 'lib'),
       openmp: openmpName === undefined ? undefined : files.get(openmpName),
-      cuda: hasCuda && resolveNeeded(cudaLibrary).missing.length === 0,
+      cuda: inspectCuda(root),
     };
     return { version, libtorch };
   } catch (error) {

@@ -1,7 +1,8 @@
 'use strict';
 // The only place that knows how the native addon is built.
 //
-//   node scripts/native.cjs build [--libtorch DIR] [--cuda] [--arch ARCH] [--sanitize LIST] [--jobs N]
+//   node scripts/native.cjs build [--libtorch DIR] [--[no-]cuda] [--arch ARCH] [--sanitize LIST] [--jobs N]
+//                                  CREAM_CUDA=1|0 and CREAM_CUDA_ARCHS="80;90" serve where no options can be given
 //   node scripts/native.cjs ensure [the same]   builds only when something changed
 //   node scripts/native.cjs info [--json]       what was built, from which LibTorch, and why not from the others
 //   node scripts/native.cjs clean               removes build/; --cache: the installed LibTorch too
@@ -12,6 +13,7 @@ const fs = require('node:fs');
 const os = require('node:os');
 const path = require('node:path');
 const { parseArgs } = require('node:util');
+const { CudaError, architectures, chooseCuda, hasDevice, wish } = require('./cuda.cjs');
 const { cacheDirectory, discover, inspect } = require('./libtorch.cjs');
 const { InstallError, install, isAlive } = require('./install-libtorch.cjs');
 
@@ -35,13 +37,18 @@ function filesUnder(directory) {
     .sort();
 }
 
-/** Where a command is on PATH, with what changes when it is replaced. */
+/** What changes when a file is replaced. */
+function fileStamp(file) {
+  if (!fs.existsSync(file)) return 'missing';
+  const { size, mtimeMs } = fs.statSync(file);
+  return `${fs.realpathSync(file)} ${size} ${mtimeMs}`;
+}
+
+/** The same for a command on PATH. */
 function commandStamp(command) {
   for (const folder of (process.env.PATH ?? '').split(path.delimiter)) {
     const file = path.join(folder, command);
-    if (!fs.existsSync(file)) continue;
-    const { size, mtimeMs } = fs.statSync(file);
-    return `${fs.realpathSync(file)} ${size} ${mtimeMs}`;
+    if (fs.existsSync(file)) return fileStamp(file);
   }
   return 'missing';
 }
@@ -57,7 +64,7 @@ function cpuFlags() {
 }
 
 /** Changes exactly when the addon has to be built again. */
-function fingerprint(libtorch, options) {
+function fingerprint(libtorch, options, cuda) {
   const hash = crypto.createHash('sha256');
   const sources = [...filesUnder(path.join(ROOT, 'native')), path.join(ROOT, 'CMakeLists.txt'), __filename];
   for (const file of sources)
@@ -78,6 +85,7 @@ function fingerprint(libtorch, options) {
     headers,
     compiler,
     options,
+    ...(cuda && { cuda, nvcc: fileStamp(cuda.nvcc) }),
   };
   hash.update(
     JSON.stringify({ ...facts, cpu: cpuFlags(), napi: require('../package.json').binary.napi_versions }),
@@ -160,14 +168,18 @@ function cmakeJs(command, options, definitions) {
   return spawnSync(process.execPath, args, { stdio: ['ignore', 2, 2], cwd: ROOT }).status === 0;
 }
 
-function compile(libtorch, options) {
+function compile(libtorch, options, cuda) {
   if (commandStamp('cmake') === 'missing') {
     throw new BuildError('cmake was not found; install it (Debian: apt-get install cmake g++ ninja-build)');
   }
   const definitions = {
     CREAM_LIBTORCH: libtorch.root,
     CREAM_OPENMP: libtorch.openmp ?? '',
-    CREAM_CUDA: options.cuda ? 'ON' : 'OFF',
+    CREAM_CUDA: cuda ? 'ON' : 'OFF',
+    CREAM_NVCC: cuda?.nvcc ?? '',
+    CREAM_CUDART: cuda?.cudart ?? '',
+    CREAM_CUDA_INCLUDE: cuda?.include.join(',') ?? '',
+    CREAM_CUDA_ARCHS: cuda?.archs.join(',') ?? '',
     CREAM_CPU_ARCH: options.arch ?? 'native',
     CREAM_SANITIZE: options.sanitize ?? '',
   };
@@ -182,6 +194,16 @@ function compile(libtorch, options) {
   }
   if (!cmakeJs('build', options, definitions))
     throw new BuildError('the native build failed; the messages are above');
+}
+
+/** The linker does not see that a CUDA runtime lacks what newer objects call; the loader does. */
+function checkLoading() {
+  const { status, stderr } = spawnSync(process.execPath, ['-e', `require(${JSON.stringify(ADDON)})`], {
+    encoding: 'utf8',
+  });
+  if (status === 0) return;
+  const reason = stderr.match(/^Error: (.*)$/m)?.[1] ?? stderr.trim();
+  throw new BuildError(`the addon was built with CUDA, but does not load: ${reason}`);
 }
 
 function write(file, value) {
@@ -201,9 +223,17 @@ function isCurrent(options) {
     return false;
   if (wanted && inspect(wanted).libtorch?.root !== record.libtorch.root) return false;
   return (
-    readJson(STAMP)?.fingerprint === fingerprint(record.libtorch, record.options) &&
-    isSameBuild(options, record.options)
+    readJson(STAMP)?.fingerprint === fingerprint(record.libtorch, record.options, record.cuda) &&
+    isSameBuild(options, record.options) &&
+    isSameCuda(options, record)
   );
+}
+
+/** Whether what was built is what is wished now. A GPU that comes or goes changes nothing by itself. */
+function isSameCuda(options, { cuda, options: last }) {
+  const wished = wish(options.cuda ?? last.cuda);
+  if (wished !== undefined && wished !== (cuda !== undefined)) return false;
+  return cuda === undefined || architectures().join() === cuda.archs.join();
 }
 
 /** Options that are not given are those of the last build. */
@@ -220,10 +250,17 @@ function build(options, isNeeded = () => true) {
     const { jobs: _, libtorch: __, ...kept } = { ...readJson(RECORD)?.options, ...options };
     const { libtorch, source, rejected } = chooseLibtorch(options);
     log(`LibTorch ${libtorch.version} from ${source}: ${libtorch.root}`);
+    const { cuda, why } = chooseCuda(libtorch, kept.cuda);
+    log(
+      cuda
+        ? `with CUDA (${why}): nvcc ${cuda.version} in ${cuda.nvcc}, for compute capabilities ${cuda.archs.join(', ')}`
+        : `for the CPU alone: ${why}`,
+    );
     fs.rmSync(STAMP, { force: true });
-    const before = fingerprint(libtorch, kept); // an edit during the build must not be missed
-    compile(libtorch, { ...kept, jobs: options.jobs });
-    write(RECORD, { libtorch, source, rejected, options: kept, cpuFlags: cpuFlags() });
+    const before = fingerprint(libtorch, kept, cuda); // an edit during the build must not be missed
+    compile(libtorch, { ...kept, jobs: options.jobs }, cuda);
+    if (cuda) checkLoading();
+    write(RECORD, { libtorch, source, rejected, options: kept, cuda, whyCuda: why, cpuFlags: cpuFlags() });
     write(STAMP, { fingerprint: before });
     log(`built ${path.relative(process.cwd(), ADDON)} in ${((Date.now() - start) / 1000).toFixed(0)} s`);
   });
@@ -242,6 +279,9 @@ function info({ json: isJson }) {
     isCurrent: isBuilt && isCurrent({}),
     libtorch: found.libtorch ?? null,
     source: found.source ?? null,
+    cuda: record?.cuda ?? null,
+    whyCuda: record?.whyCuda ?? null,
+    hasDevice: hasDevice(),
     rejected: found.rejected,
     cache: cacheDirectory(),
   };
@@ -252,6 +292,11 @@ function info({ json: isJson }) {
   console.log(
     `LibTorch  ${found.libtorch ? `${found.libtorch.version} from ${found.source}: ${found.libtorch.root}` : 'none found; the build installs one'}`,
   );
+  if (record !== undefined) {
+    const { cuda, whyCuda } = record;
+    const what = cuda ? `nvcc ${cuda.version}, compute capabilities ${cuda.archs.join(', ')}` : 'none';
+    console.log(`CUDA      ${what} (${whyCuda})`);
+  }
   for (const { source, directory, reason } of found.rejected) {
     console.log(`  not from ${source}${directory ? ` (${directory})` : ''}: ${reason}`);
   }
@@ -297,6 +342,7 @@ if (require.main === module) {
     const isExpected =
       error instanceof BuildError ||
       error instanceof InstallError ||
+      error instanceof CudaError ||
       error.code?.startsWith('ERR_PARSE_ARGS');
     process.stderr.write(`native: ${isExpected ? error.message : error.stack}\n`);
     process.exit(1);

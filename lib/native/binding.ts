@@ -40,6 +40,36 @@ export interface NativeInfo {
   cpuCapability: string;
   threads: number;
   cuda: boolean;
+  /** Compute capabilities that the kernels are compiled for, as `80 90`; empty without CUDA. */
+  cudaArchs: string;
+  buildFlags: string;
+}
+
+export interface NativeDevices {
+  /** Versions as CUDA writes them: 13000 is 13.0; 0 where there is none. */
+  driver: number;
+  runtime: number;
+  gpus: {
+    name: string;
+    computeCapability: string;
+    totalBytes: number;
+    multiprocessors: number;
+    l2Bytes: number;
+  }[];
+  /** Why `gpus` is empty. */
+  problem?: string;
+}
+
+/** Bytes. `free` and `total` are of the whole GPU; the rest is this process's. All zero for the CPU. */
+export interface NativeDeviceMemory {
+  free: number;
+  total: number;
+  /** In tensors. */
+  allocated: number;
+  /** Taken from the GPU. */
+  reserved: number;
+  /** Most allocated since the last reset. */
+  peak: number;
 }
 
 /** Cancels a running verb; created by `cancelToken()`. */
@@ -228,6 +258,10 @@ export interface NativeModel {
 /** Everything cream.node exports. Errors have `code` (one of ErrorCode) and a message for people. */
 export interface NativeBinding {
   info(): NativeInfo;
+  /** The GPUs that this build can see. The first call starts the driver. */
+  devices(): NativeDevices;
+  /** After the verbs before it. */
+  deviceMemory(device: string, resetPeak: boolean): Promise<NativeDeviceMemory>;
   /** Threads of LibTorch's operators, for the whole process. */
   setThreads(threads: number): void;
   cancelToken(): NativeCancelToken;

@@ -6,12 +6,13 @@ import { type LoraOptions, readAdapter, writeAdapterConfig } from '../data/adapt
 import { CreamError } from '../errors.js';
 import { type NativeModel, type NativeModelConfig, type NativeResponse, loadBinding } from './binding.js';
 import { AbortableCall, native, toInt32Array, toSeed } from './call.js';
+import { resolveDevice } from './device.js';
 import { Trainer, type TrainerOptions } from './trainer.js';
 
 export { Trainer } from './trainer.js';
 
 export interface LoadOptions {
-  /** `auto` takes the best device that this build has. */
+  /** `auto`, the default: the first GPU that this build can use, else the CPU. */
   device?: string;
   /** `auto`: float32 for a float32 checkpoint, else bfloat16. */
   dtype?: 'auto' | 'float32' | 'bfloat16';
@@ -122,7 +123,7 @@ export class Model implements AsyncDisposable {
           config: toNative(config),
           files,
           dtype: dtype === 'auto' ? dtypeOf(embeddingFile) : dtype,
-          device: deviceOf(options),
+          device: resolveDevice(options.device),
         });
       });
       return disposeIfAborted(new Model(loaded, config, configJson, directory), options.signal);
@@ -137,7 +138,12 @@ export class Model implements AsyncDisposable {
     const dtype = wanted === 'auto' ? 'float32' : wanted;
     const configJson = writeModelConfig(complete, dtype);
     const made = await native(() =>
-      prepare(options).randomModel({ config: toNative(complete), seed, dtype, device: deviceOf(options) }),
+      prepare(options).randomModel({
+        config: toNative(complete),
+        seed,
+        dtype,
+        device: resolveDevice(options.device),
+      }),
     );
     return new Model(made, complete, configJson, undefined);
   }
@@ -319,8 +325,6 @@ function prepare({ threads }: LoadOptions) {
   if (threads !== undefined) binding.setThreads(threads);
   return binding;
 }
-
-const deviceOf = ({ device = 'auto' }: LoadOptions) => (device === 'auto' ? 'cpu' : device);
 
 function dtypeOf(file: string): 'float32' | 'bfloat16' {
   const tensors = loadBinding().safetensorsHeader(file);

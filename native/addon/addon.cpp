@@ -10,17 +10,19 @@
 #include "addon/instance.h"
 #include "addon/model_wrap.h"
 #include "addon/process.h"
+#include "addon/run_async.h"
 #include "addon/test_core.h"
 #include "addon/test_generate.h"
 #include "addon/test_train.h"
 #include "addon/trainer_wrap.h"
 #include "model/safetensors.h"
+#include "ops/device.h"
 
 namespace cream::addon {
 
 namespace {
 
-// info(): {libtorch, cpuCapability, threads, cuda, buildFlags}
+// info(): {libtorch, cpuCapability, threads, cuda, cudaArchs, buildFlags}
 Napi::Value info(const Napi::CallbackInfo& call) {
   auto result = Napi::Object::New(call.Env());
   result.Set("libtorch", TORCH_VERSION);
@@ -31,8 +33,61 @@ Napi::Value info(const Napi::CallbackInfo& call) {
 #else
   result.Set("cuda", false);
 #endif
+  result.Set("cudaArchs", built_archs());
   result.Set("buildFlags", CREAM_BUILD_FLAGS);
   return result;
+}
+
+// devices(): {driver, runtime, gpus: [{name, computeCapability, totalBytes, multiprocessors, l2Bytes}],
+// problem?}; the first call starts the driver, which may take a second.
+Napi::Value devices(const Napi::CallbackInfo& call) {
+  return guarded(call.Env(), [&]() -> Napi::Value {
+    std::string why;
+    const auto found = list_devices(&why);
+    auto gpus = Napi::Array::New(call.Env(), found.size());
+    for (uint32_t i = 0; i < found.size(); ++i) {
+      auto gpu = Napi::Object::New(call.Env());
+      gpu.Set("name", found[i].name);
+      gpu.Set("computeCapability", std::to_string(found[i].major) + "." + std::to_string(found[i].minor));
+      gpu.Set("totalBytes", static_cast<double>(found[i].total_bytes));
+      gpu.Set("multiprocessors", static_cast<double>(found[i].num_multiprocessors));
+      gpu.Set("l2Bytes", static_cast<double>(found[i].l2_bytes));
+      gpus[i] = gpu;
+    }
+    const CudaVersions versions = cuda_versions();
+    auto result = Napi::Object::New(call.Env());
+    result.Set("driver", versions.driver);
+    result.Set("runtime", versions.runtime);
+    result.Set("gpus", gpus);
+    if (found.empty()) result.Set("problem", why);
+    return result;
+  });
+}
+
+// deviceMemory(device, resetPeak): Promise<{free, total, allocated, reserved, peak}>, after the jobs before
+// it.
+Napi::Value memory_of_device(const Napi::CallbackInfo& call) {
+  return guarded_promise(call.Env(), [&] {
+    const at::Device device = Argument(call, 0, "deviceMemory: device").device();
+    const bool reset = Argument(call, 1, "deviceMemory: resetPeak").boolean();
+    return run_async(
+        call.Env(),
+        [device, reset] {
+          check_device(device);
+          const DeviceMemory memory = device_memory(device);
+          if (reset) reset_peak_memory(device);
+          return memory;
+        },
+        [](Napi::Env env, const DeviceMemory& memory) -> Napi::Value {
+          auto result = Napi::Object::New(env);
+          result.Set("free", static_cast<double>(memory.free));
+          result.Set("total", static_cast<double>(memory.total));
+          result.Set("allocated", static_cast<double>(memory.allocated));
+          result.Set("reserved", static_cast<double>(memory.reserved));
+          result.Set("peak", static_cast<double>(memory.peak));
+          return result;
+        });
+  });
 }
 
 // setThreads(n): for the verbs that follow.
@@ -80,6 +135,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
     exports.Set(name, Napi::Function::New(env, function, name));
   };
   add("info", info);
+  add("devices", devices);
+  add("deviceMemory", memory_of_device);
   add("setThreads", set_threads);
   add("cancelToken", CancelToken::create);
   add("dieWithParent", process_action<die_with_parent>);

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "addon/errors.h"
+#include "ops/device.h"
 
 namespace cream::addon {
 
@@ -143,11 +144,12 @@ at::ScalarType Argument::dtype() const {
 bool Argument::is_emulated() const { return string() == "emulated"; }
 
 at::Device Argument::device() const {
-  const std::string name = string();
-  if (name == "cpu" || is_emulated()) return at::kCPU;
-  if (name.rfind("cuda", 0) == 0)
-    fail("'cpu' (computing on an NVIDIA GPU is not available yet: its kernels have not run on one)");
-  fail("'cpu' (this build of the addon has no other device)");
+  if (is_emulated()) return at::kCPU;
+  try {
+    return parse_device(string());
+  } catch (const std::invalid_argument& error) {
+    fail(error.what());
+  }
 }
 
 // The bounds keep every product of sizes far from 2^63.

@@ -10,7 +10,7 @@
 #include "generate/generate.h"
 #include "model/adapter_file.h"
 #include "model/transformer.h"
-#include "ops/gpu.h"
+#include "ops/device.h"
 #include "ops/linear.h"
 
 namespace cream::addon {
@@ -161,7 +161,8 @@ Napi::Value ModelWrap::load(const Napi::CallbackInfo& info) {
         [config = options.field("config").model_config(), files = options.field("files").strings(),
          dtype = options.field("dtype").dtype(), device = options.field("device").device(),
          emulated = options.field("device").is_emulated()] {
-          return emulating(load_model(config, files, dtype, device), emulated);
+          check_device(device);
+          return emulating(load_model(config, files, dtype, device, emulated), emulated);
         },
         to_model);
   });
@@ -175,6 +176,7 @@ Napi::Value ModelWrap::random(const Napi::CallbackInfo& info) {
         [config = options.field("config").model_config(), seed = options.field("seed").uint64(),
          dtype = options.field("dtype").dtype(), device = options.field("device").device(),
          emulated = options.field("device").is_emulated()] {
+          check_device(device);
           return emulating(random_model(config, seed, dtype, device), emulated);
         },
         to_model);
@@ -310,7 +312,7 @@ Napi::Value ModelWrap::logits(const Napi::CallbackInfo& info) {
     return run_async(
         info.Env(),
         [model, ids = std::move(ids)] {
-          const gpu::EmulationScope scope(model->weights.emulated);
+          const DeviceScope scope(model->device, model->weights.emulated);
           Pack pack;
           pack.add_trunk(ids.data(), static_cast<int64_t>(ids.size()));
           for (int64_t row = 0; row < pack.num_rows(); ++row) pack.head_rows.push_back(row);

@@ -9,6 +9,7 @@
 #include "addon/engine.h"
 #include "addon/errors.h"
 #include "addon/instance.h"
+#include "ops/device.h"
 
 namespace cream::addon {
 
@@ -35,6 +36,7 @@ class AsyncJob final : public Job {
       failure_ = current_failure();
     }
     work_.reset();  // what it holds is released here, not when the promise is collected
+    if (failure_ && failure_->code == "OUT_OF_MEMORY") release_cached_memory();
   }
 
   void settle(napi_env raw_env) override {

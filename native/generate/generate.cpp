@@ -9,6 +9,7 @@
 #include "generate/decoder.h"
 #include "generate/generate_plan.h"
 #include "model/transformer.h"
+#include "ops/device.h"
 #include "ops/dispatch.h"
 #include "ops/linear_rows.h"
 #include "ops/philox.h"
@@ -281,6 +282,7 @@ void generate(const Model& model, const std::vector<GeneratePrompt>& prompts, co
               const std::function<void(Response&&)>& on_response, const CancelFlag& cancelled) {
   TORCH_CHECK_VALUE(!model.weights.emulated, "generate: not available yet on device 'emulated'");
   c10::InferenceMode no_grad;
+  const DeviceScope scope(model.device);
   Scheduler(model, prompts, options, on_response, cancelled).run();
 }
 

@@ -8,11 +8,14 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <optional>
 #include <set>
 
 #include "model/adapter.h"
 #include "model/read_tensors.h"
 #include "model/safetensors.h"
+#include "model/upload.h"
+#include "ops/device.h"
 #include "ops/dispatch.h"
 #include "ops/vector_math.h"
 
@@ -44,39 +47,40 @@ void check_tied_head(const safetensors::File& file, const safetensors::Entry& en
   if (embed.sizes() != at::IntArrayRef(entry.shape))
     throw Error(file.path() + ": tensor " + kHead + " has shape " + shape_text(entry.shape) + ", expected " +
                 shape_text(embed.sizes()));
-  const at::Tensor head = at::empty_like(embed);
+  const at::Tensor head = at::empty(embed.sizes(), embed.options().device(at::kCPU));
   read_tensor(file, kHead, entry, head);
-  if (!head.equal(embed))
+  if (!head.equal(embed.cpu()))
     throw Error(file.path() + ": " + kHead + " differs from " + kEmbedding +
                 ", but config.json says tie_word_embeddings: true; set it to false to use this head");
-}
-
-std::shared_ptr<Model> to_device(Weights weights, at::ScalarType dtype, at::Device device) {
-  if (!device.is_cpu()) {
-    Weights moved = make_weights(weights.config, dtype, device);
-    moved.flat.copy_(weights.flat);
-    weights = std::move(moved);
-  }
-  return std::make_shared<Model>(Model{std::move(weights), dtype, device});
 }
 
 Dtype file_dtype(at::ScalarType dtype) { return dtype == at::kFloat ? Dtype::kF32 : Dtype::kBF16; }
 
 // Consecutive ranges of `tensors` whose bytes fit a shard; a larger tensor gets a shard of its own.
-std::vector<std::vector<safetensors::Source>> split(const std::vector<safetensors::Source>& tensors,
-                                                    const std::vector<uint64_t>& bytes,
-                                                    uint64_t max_shard_bytes) {
-  std::vector<std::vector<safetensors::Source>> shards(1);
+std::vector<std::vector<NamedTensor>> split(const std::vector<NamedTensor>& tensors,
+                                            uint64_t max_shard_bytes) {
+  std::vector<std::vector<NamedTensor>> shards(1);
   uint64_t used = 0;
-  for (size_t i = 0; i < tensors.size(); ++i) {
-    if (!shards.back().empty() && used + bytes[i] > max_shard_bytes) {
+  for (const auto& tensor : tensors) {
+    if (!shards.back().empty() && used + tensor.view.nbytes() > max_shard_bytes) {
       shards.emplace_back();
       used = 0;
     }
-    shards.back().push_back(tensors[i]);
-    used += bytes[i];
+    shards.back().push_back(tensor);
+    used += tensor.view.nbytes();
   }
   return shards;
+}
+
+// Of a model on a device, one shard at a time is in the host's memory.
+void write_shard(const std::vector<NamedTensor>& tensors, at::ScalarType dtype, const std::string& path) {
+  std::vector<at::Tensor> on_cpu;  // keeps the bytes alive
+  std::vector<safetensors::Source> sources;
+  for (const auto& [name, view] : tensors) {
+    on_cpu.push_back(view.cpu().contiguous());
+    sources.push_back({name, file_dtype(dtype), view.sizes().vec(), on_cpu.back().const_data_ptr()});
+  }
+  safetensors::write(path, sources, {{"format", "pt"}});
 }
 
 std::string shard_name(size_t index, size_t count) {
@@ -88,7 +92,8 @@ std::string shard_name(size_t index, size_t count) {
 }  // namespace
 
 std::shared_ptr<Model> load_model(const ModelConfig& config, const std::vector<std::string>& paths,
-                                  at::ScalarType dtype, at::Device device) {
+                                  at::ScalarType dtype, at::Device device, bool emulated) {
+  const DeviceScope scope(device);
   TORCH_CHECK_VALUE(!paths.empty(), "loadModel: files must name at least one safetensors file");
   std::vector<std::unique_ptr<safetensors::File>> files;
   for (const auto& path : paths) files.push_back(std::make_unique<safetensors::File>(path));
@@ -97,23 +102,32 @@ std::shared_ptr<Model> load_model(const ModelConfig& config, const std::vector<s
   const auto shapes = hugging_face_tensors(make_weights(config, dtype, at::kMeta));
   check_tensors(found, shapes, may_be_there, config.tie_word_embeddings, paths.front(), "config.json");
 
-  Weights weights = make_weights(config, dtype, at::kCPU);
+  Weights weights = make_weights(config, dtype, device);
+  weights.emulated = emulated;
+  std::optional<Upload> upload;
+  if (!device.is_cpu() || emulated) upload.emplace(device);
   for (const auto& [name, view] : hugging_face_tensors(weights)) {
     const Found& place = found.at(name);
-    read_tensor(*place.file, name, *place.entry, view);
+    if (upload) {
+      upload->read(*place.file, name, *place.entry, view);
+    } else {
+      read_tensor(*place.file, name, *place.entry, view);
+    }
   }
+  upload.reset();
   if (config.tie_word_embeddings) {
     const auto head = found.find(kHead);
     if (head != found.end()) check_tied_head(*head->second.file, *head->second.entry, weights.embed);
   }
-  return to_device(std::move(weights), dtype, device);
+  return std::make_shared<Model>(Model{std::move(weights), dtype, device});
 }
 
 std::shared_ptr<Model> random_model(const ModelConfig& config, uint64_t seed, at::ScalarType dtype,
                                     at::Device device) {
-  Weights weights = make_weights(config, dtype, at::kCPU);
+  const DeviceScope scope(device);
+  Weights weights = make_weights(config, dtype, device);
   init_weights(weights, seed);
-  return to_device(std::move(weights), dtype, device);
+  return std::make_shared<Model>(Model{std::move(weights), dtype, device});
 }
 
 std::shared_ptr<Model> clone_model(const Model& model) {
@@ -132,20 +146,12 @@ std::shared_ptr<Model> clone_model(const Model& model) {
 
 std::vector<std::string> save_model(const Model& model, const std::string& directory,
                                     uint64_t max_shard_bytes) {
-  std::vector<at::Tensor> on_cpu;  // keeps the bytes alive
-  std::vector<safetensors::Source> tensors;
-  std::vector<uint64_t> bytes;
+  const auto tensors = hugging_face_tensors(model.weights);
   uint64_t total = 0;
-  for (const auto& [name, view] : hugging_face_tensors(model.weights)) {
-    on_cpu.push_back(view.cpu().contiguous());
-    tensors.push_back({name, file_dtype(model.dtype), view.sizes().vec(), on_cpu.back().const_data_ptr()});
-    bytes.push_back(on_cpu.back().nbytes());
-    total += bytes.back();
-  }
-  const auto shards = split(tensors, bytes, max_shard_bytes);
-  const std::map<std::string, std::string> metadata{{"format", "pt"}};
+  for (const auto& tensor : tensors) total += tensor.view.nbytes();
+  const auto shards = split(tensors, max_shard_bytes);
   if (shards.size() == 1) {
-    safetensors::write(directory + "/model.safetensors", tensors, metadata);
+    write_shard(shards.front(), model.dtype, directory + "/model.safetensors");
     return {"model.safetensors"};
   }
   std::vector<std::string> names;
@@ -153,7 +159,7 @@ std::vector<std::string> save_model(const Model& model, const std::string& direc
       "{\n  \"metadata\": {\"total_size\": " + std::to_string(total) + "},\n  \"weight_map\": {";
   for (size_t i = 0; i < shards.size(); ++i) {
     names.push_back(shard_name(i, shards.size()));
-    safetensors::write(directory + "/" + names.back(), shards[i], metadata);
+    write_shard(shards[i], model.dtype, directory + "/" + names.back());
     for (const auto& tensor : shards[i])
       index += (index.back() == '{' ? "\n    " : ",\n    ") + safetensors::json_string(tensor.name) + ": " +
                safetensors::json_string(names.back());

@@ -32,7 +32,7 @@ struct Model {
 // tolerated); float32, bfloat16 and float16 are converted to dtype. NaN or infinite weights are refused by
 // name.
 std::shared_ptr<Model> load_model(const ModelConfig& config, const std::vector<std::string>& files,
-                                  at::ScalarType dtype, at::Device device);
+                                  at::ScalarType dtype, at::Device device, bool emulated = false);
 std::shared_ptr<Model> random_model(const ModelConfig& config, uint64_t seed, at::ScalarType dtype,
                                     at::Device device);
 std::shared_ptr<Model> clone_model(const Model& model);

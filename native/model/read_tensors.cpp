@@ -112,24 +112,29 @@ void check_tensors(const std::map<std::string, Found>& found, const std::vector<
 
 void read_tensor(const safetensors::File& file, const std::string& name, const safetensors::Entry& entry,
                  at::Tensor out) {
+  read_elements(file, name, entry, 0, std::move(out));
+}
+
+void read_elements(const safetensors::File& file, const std::string& name, const safetensors::Entry& entry,
+                   int64_t begin, at::Tensor out) {
   if (entry.dtype != Dtype::kF32 && entry.dtype != Dtype::kBF16 && entry.dtype != Dtype::kF16)
     throw Error(file.path() + ": tensor " + name + " has dtype " +
                 std::string(safetensors::name_of(entry.dtype)) +
                 "; weights must be F32, BF16 or F16 (quantised checkpoints are not supported)");
-  const char* bytes = file.data(entry);
+  const char* bytes = file.data(entry) + begin * safetensors::size_of(entry.dtype);
   std::atomic<bool> finite{true};
   with_dtype(out.scalar_type(), "load_model", [&](auto zero) {
     using T = decltype(zero);
     T* values = out.data_ptr<T>();
-    at::parallel_for(0, out.numel(), 1 << 16, [&](int64_t begin, int64_t end) {
-      if (!convert_range(entry.dtype, bytes, values, begin, end)) finite = false;
+    at::parallel_for(0, out.numel(), 1 << 16, [&](int64_t from, int64_t to) {
+      if (!convert_range(entry.dtype, bytes, values, from, to)) finite = false;
     });
     if (finite) return;
     for (int64_t i = 0; i < out.numel(); ++i) {
       if (is_finite(to_float(values[i]))) continue;
       const float value = read_element(entry.dtype, bytes, i);
-      throw Error(file.path() + ": tensor " + name + ": element " + std::to_string(i) + " of " +
-                  shape_text(out.sizes()) + " is " + std::to_string(value) +
+      throw Error(file.path() + ": tensor " + name + ": element " + std::to_string(begin + i) + " of " +
+                  shape_text(entry.shape) + " is " + std::to_string(value) +
                   (is_finite(value) ? ", which does not fit the requested dtype" : ""));
     }
   });

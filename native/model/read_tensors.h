@@ -31,5 +31,8 @@ void check_tensors(const std::map<std::string, Found>& found, const std::vector<
 // Fills a contiguous CPU tensor from a file's bytes, converting F32, BF16 and F16; refuses NaN and infinity.
 void read_tensor(const safetensors::File& file, const std::string& name, const safetensors::Entry& entry,
                  at::Tensor out);
+// The same for elements [begin, begin + out.numel()) of the tensor.
+void read_elements(const safetensors::File& file, const std::string& name, const safetensors::Entry& entry,
+                   int64_t begin, at::Tensor out);
 
 }  // namespace cream

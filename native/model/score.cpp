@@ -6,7 +6,7 @@
 #include "model/model.h"
 #include "model/response_pack.h"
 #include "model/transformer.h"
-#include "ops/gpu.h"
+#include "ops/device.h"
 #include "ops/token_logprobs.h"
 
 namespace cream {
@@ -62,7 +62,7 @@ ScoreResult score(const Model& model, const std::vector<ScoreGroup>& groups, int
   TORCH_CHECK_VALUE(max_tokens_per_batch >= 0, "score: maxTokensPerBatch must be >= 0, got ",
                     max_tokens_per_batch);
   const c10::InferenceMode no_grad;
-  const gpu::EmulationScope scope(model.weights.emulated);
+  const DeviceScope scope(model.device, model.weights.emulated);
   const ModelConfig& config = model.weights.config;
 
   ScoreResult result;

@@ -7,13 +7,10 @@
 #include <algorithm>
 #include <cmath>
 
-#ifdef CREAM_CUDA
-#include <c10/cuda/CUDACachingAllocator.h>
-#endif
-
 #include "model/response_pack.h"
 #include "model/transformer.h"
 #include "ops/adamw.h"
+#include "ops/device.h"
 #include "ops/gpu.h"
 #include "ops/packed_attention_cuda.h"
 #include "ops/philox.h"
@@ -205,7 +202,7 @@ Trainer::Trainer(std::shared_ptr<Model> model, const AdamWOptions& options)
   TORCH_CHECK_VALUE(!model->in_training,
                     "trainer: the model is in training already; dispose of its trainer first");
   const at::NoGradGuard no_grad;
-  const gpu::EmulationScope scope(model->weights.emulated);
+  const DeviceScope scope(model->device, model->weights.emulated);
   State& state = *state_;
   state.options = options;
   const Weights& weights = model->weights;
@@ -271,7 +268,7 @@ template <typename Run>
 StepMetrics Trainer::State::fitting_pass(int64_t max_tokens_per_batch, const CancelFlag& cancelled,
                                          const Run& run) {
   const at::NoGradGuard no_grad;
-  const gpu::EmulationScope scope(model->weights.emulated);
+  const DeviceScope scope(model->device, model->weights.emulated);
   const gpu::DeterministicScope order(options.deterministic);
   int64_t bound = max_tokens == 0 ? max_tokens_per_batch : std::min(max_tokens, max_tokens_per_batch);
   while (true) {
@@ -284,9 +281,7 @@ StepMetrics Trainer::State::fitting_pass(int64_t max_tokens_per_batch, const Can
       // At a bound of 1 every example was alone: less is not to be had.
       if (!is_out_of_memory(error) || bound == 1) throw;
     }
-#ifdef CREAM_CUDA
-    c10::cuda::CUDACachingAllocator::emptyCache();
-#endif
+    release_cached_memory();
     bound = max_tokens = bound / 2;
   }
 }
@@ -298,7 +293,7 @@ std::vector<NamedTensor> Trainer::State::named_gradients() const {
 }
 
 void Trainer::State::apply(double learning_rate, StepMetrics& metrics) {
-  const gpu::EmulationScope scope(model->weights.emulated);
+  const DeviceScope scope(model->device, model->weights.emulated);
   const auto squares = [&] {
     if (!gradient_tail.defined()) return squared_norm(tensors.gradient);
     return squared_norm(tensors.gradient.narrow(0, 0, decay_size)) + squared_norm(gradient_tail);
