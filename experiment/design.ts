@@ -38,6 +38,10 @@ const seedsFrom = (first: number, count: number) => Array.from({ length: count }
 const SIZES: DataSizes = { sft: 1024, promptsPerIteration: 600, iterations: 4, evaluation: 400 };
 const CORE: readonly Method[] = ['srlm', 'cream', 'cream-sample', 'constant-0.8', 'anchor-sample', 'oracle'];
 
+/** 3,176,704 parameters. */
+const WIDER = { hidden_size: 256, intermediate_size: 688, num_hidden_layers: 4, head_dim: 64 };
+const three = raggedTrace(3);
+
 /** In the order in which they are run: an experiment that is cut short has the first ones. */
 export const REGIMES: readonly Regime[] = [
   {
@@ -55,6 +59,18 @@ export const REGIMES: readonly Regime[] = [
     betas: [4, 1],
     methods: CORE,
     seeds: seedsFrom(200, 8),
+  },
+  {
+    name: 'wide',
+    task: {
+      ...three,
+      model: { ...three.model, ...WIDER },
+      pretraining: { steps: 900, batchSize: 96, learningRate: 1.5e-3 },
+    },
+    sizes: { ...SIZES, promptsPerIteration: 300 },
+    betas: [4],
+    methods: ['srlm', 'cream', 'constant-0.8', 'anchor-sample', 'oracle'],
+    seeds: seedsFrom(300, 4),
   },
 ];
 

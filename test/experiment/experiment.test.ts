@@ -103,7 +103,7 @@ t.test('a miniature: from random weights to tables and plots, the same after an 
   t.match(tables, /\| anchor-sample \| [+-]?\d\.\d{3} \|/);
   t.notMatch(tables, /NaN|undefined/);
   const svg = readFileSync(join(report, 'tiny-beta4-accuracy.svg'), 'utf8');
-  t.match(svg, /^<svg [^]*<polyline [^]*<\/svg>\n$/);
+  t.ok(svg.startsWith('<svg ') && svg.includes('<polyline ') && svg.endsWith('</svg>\n'));
   t.notMatch(svg, /NaN|undefined|Infinity/);
 });
 
