@@ -97,6 +97,10 @@ export const CONTRASTS: readonly [Method, Method][] = [
   ['anchor-sample', 'cream-sample'],
   ['anchor-dataset', 'cream'],
   ['likelihood-sample', 'cream-sample'],
+  ['likelihood-sample', 'anchor-sample'],
+  ['likelihood-sample', 'likelihood-reward'],
+  ['anchor-sample', 'likelihood-reward'],
+  ['anchor-dataset', 'constant-0.55'],
   ['rule-floor', 'cream'],
   ['rule-theorem', 'cream'],
   ['oracle', 'cream'],
@@ -124,36 +128,63 @@ export const BAD_FALL = 0.02;
 export interface Indicator {
   name: string;
   needsLabels: boolean;
+  /** A high value warns; else a low one does. */
+  isHighBad?: boolean;
   of: (row: IterationRow) => number | null;
   /** Only from this iteration on does it say something. */
   from: number;
 }
 
-/** Low values are to warn. Those of training are known only after it, when M_(t+1) exists and M_t is still there. */
+const perToken = (change: number | null, tokens: number | null) =>
+  change === null || tokens === null ? null : change / tokens;
+const chosen = (row: IterationRow) => perToken(row.chosenChange, row.chosenTokens);
+const rejected = (row: IterationRow) => perToken(row.rejectedChange, row.rejectedTokens);
+
+/** Those of training are known only after it, when M_(t+1) exists and M_t is still there. */
 export const INDICATORS: readonly Indicator[] = [
   { name: 'ranking accuracy', needsLabels: true, from: 1, of: (row) => row.rankingAccuracy },
-  { name: "tau against M_0's likelihood", needsLabels: false, from: 1, of: (row) => row.anchorTau },
-  { name: 'C, or tau, against M_(t-1)', needsLabels: false, from: 1, of: (row) => row.tau },
-  { name: 'the same from t = 2 on', needsLabels: false, from: 2, of: (row) => row.tau },
-  { name: 'change of chosen log-prob', needsLabels: false, from: 1, of: (row) => row.chosenChange },
-  { name: 'change of rejected log-prob', needsLabels: false, from: 1, of: (row) => row.rejectedChange },
+  { name: 'chosen answers that are right', needsLabels: true, from: 1, of: (row) => row.chosenRight },
   {
-    name: 'margin of the changes, high',
+    name: "tau of the reward and M_0's likelihood",
     needsLabels: false,
     from: 1,
-    of: ({ chosenChange, rejectedChange }) =>
-      chosenChange === null || rejectedChange === null ? null : rejectedChange - chosenChange,
+    of: (row) => row.anchorTau,
   },
-  { name: 'chosen answers that are right', needsLabels: true, from: 1, of: (row) => row.chosenRight },
+  { name: "the run's own tau, low", needsLabels: false, from: 1, of: (row) => row.tau },
+  {
+    name: "the run's own tau from t = 2 on, high",
+    needsLabels: false,
+    isHighBad: true,
+    from: 2,
+    of: (row) => row.tau,
+  },
+  { name: 'chosen log-prob, nats a token', needsLabels: false, from: 1, of: chosen },
+  { name: 'rejected log-prob, nats a token', needsLabels: false, from: 1, of: rejected },
+  {
+    name: 'chosen minus rejected, high',
+    needsLabels: false,
+    isHighBad: true,
+    from: 1,
+    of: (row) => {
+      const [up, down] = [chosen(row), rejected(row)];
+      return up === null || down === null ? null : up - down;
+    },
+  },
 ];
 
 const isEven = ({ seed }: SeedRun) => seed % 2 === 0;
 
-function signsOf(runs: readonly SeedRun[], { of, from }: Indicator): Sign[] {
+/** The number with its sign turned where a high one warns: what is low warns. */
+function signal({ of, from, isHighBad }: Indicator, row: IterationRow): number | null {
+  const value = row.t < from ? null : of(row);
+  return value === null || isHighBad !== true ? value : -value;
+}
+
+function signsOf(runs: readonly SeedRun[], indicator: Indicator): Sign[] {
   return runs.flatMap(({ run }) =>
     run.iterations.flatMap((row) => {
-      const value = of(row);
-      if (value === null || row.t < from) return [];
+      const value = signal(indicator, row);
+      if (value === null) return [];
       const change = measured(run, row.t + 1, 'sampled') - measured(run, row.t, 'sampled');
       return [{ value, isBad: change < -BAD_FALL }];
     }),
@@ -161,8 +192,8 @@ function signsOf(runs: readonly SeedRun[], { of, from }: Indicator): Sign[] {
 }
 
 /** The model that is kept when iterating ends at the first warning. */
-function keptModel({ run }: SeedRun, { of, from }: Indicator, below: number): number {
-  const warned = run.iterations.find((row) => row.t >= from && (of(row) ?? Infinity) < below);
+function keptModel({ run }: SeedRun, indicator: Indicator, below: number): number {
+  const warned = run.iterations.find((row) => (signal(indicator, row) ?? Infinity) < below);
   return warned?.t ?? run.iterations.length + 1;
 }
 
@@ -170,36 +201,57 @@ export interface WarningRow {
   name: string;
   needsLabels: boolean;
   auc: number | null;
-  chosenOnEven: Threshold;
-  onOdd: Threshold;
-  /** Over odd seeds: sampled accuracy of the model kept, of the final one, and of the best. */
+  /** Warn below it, or above it where a high number is bad. */
+  threshold: number;
+  isHighBad: boolean;
+  judged: Threshold;
+  /** Sampled accuracy of the model kept, of the final one, and of the best, over the runs judged. */
   kept: number;
   final: number;
   best: number;
 }
 
-/** How well each number warns, over every run of the families but the Oracle's. */
-export function warnings(families: readonly Family[]): WarningRow[] {
-  const runs = families.flatMap((family) =>
+const runsOf = (families: readonly Family[]) =>
+  families.flatMap((family) =>
     family.methods.filter((method) => method !== 'oracle').flatMap((method) => family.runsOf(method)),
   );
-  const odd = runs.filter((one) => !isEven(one));
-  const last = families[0]?.last ?? 0;
+
+/** The threshold of every indicator that even seeds choose, its sign turned where a high number is bad. */
+export function thresholdsOf(families: readonly Family[]): Map<string, number> {
+  const runs = runsOf(families).filter(isEven);
+  return new Map(
+    INDICATORS.flatMap((indicator) => {
+      const best = bestThreshold(signsOf(runs, indicator));
+      return best === null ? [] : [[indicator.name, best.below] as const];
+    }),
+  );
+}
+
+/** How well each number warns, over every run of the families but the Oracle's: of odd seeds alone, or of all. */
+export function warnings(
+  families: readonly Family[],
+  thresholds: ReadonlyMap<string, number>,
+  judge: 'odd' | 'all',
+): WarningRow[] {
+  const all = runsOf(families);
+  const judged = judge === 'all' ? all : all.filter((one) => !isEven(one));
+  if (judged.length === 0) return [];
+  const last = families[0]!.last;
   return INDICATORS.flatMap((indicator) => {
-    const threshold = bestThreshold(signsOf(runs.filter(isEven), indicator));
-    if (threshold === null || odd.length === 0) return [];
-    const { name, needsLabels } = indicator;
-    const keptOf = (one: SeedRun) => measured(one.run, keptModel(one, indicator, threshold.below), 'sampled');
+    const { name, needsLabels, isHighBad = false } = indicator;
+    const below = thresholds.get(name);
+    if (below === undefined) return [];
     return [
       {
         name,
         needsLabels,
-        auc: areaUnderRoc(signsOf(runs, indicator)),
-        chosenOnEven: threshold,
-        onOdd: judgeThreshold(signsOf(odd, indicator), threshold.below),
-        kept: meanOf(odd.map(keptOf)),
-        final: meanOf(odd.map(({ run }) => measured(run, last, 'sampled'))),
-        best: meanOf(odd.map(({ run }) => bestOf(run))),
+        isHighBad,
+        auc: areaUnderRoc(signsOf(all, indicator)),
+        threshold: isHighBad ? -below : below,
+        judged: judgeThreshold(signsOf(judged, indicator), below),
+        kept: meanOf(judged.map((one) => measured(one.run, keptModel(one, indicator, below), 'sampled'))),
+        final: meanOf(judged.map(({ run }) => measured(run, last, 'sampled'))),
+        best: meanOf(judged.map(({ run }) => bestOf(run))),
       },
     ];
   });

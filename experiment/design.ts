@@ -19,9 +19,12 @@ export const METHODS = {
   'rule-floor': { method: 'cream', consistency: { rule: 'floor' } },
   'rule-theorem': { method: 'cream', consistency: { rule: 'theorem' } },
   oracle: { method: 'oracle' },
+  'constant-0.55': { method: 'cream-constant', consistency: { constant: 0.55 } },
+  'likelihood-reward': { method: 'likelihood' },
 } as const satisfies Record<string, Partial<CreamConfigInput>>;
 export type Method = keyof typeof METHODS;
-export const ALL_METHODS = Object.keys(METHODS) as Method[];
+/** Those of the plan; the other two were added for the regime `control`. */
+const PLANNED = (Object.keys(METHODS) as Method[]).slice(0, 10);
 /** Every difference is to this one. */
 export const BASELINE: Method = 'srlm';
 
@@ -49,7 +52,7 @@ export const REGIMES: readonly Regime[] = [
     task: carryTrace,
     sizes: SIZES,
     betas: [4, 1],
-    methods: ALL_METHODS,
+    methods: PLANNED,
     seeds: seedsFrom(100, 20),
   },
   {
@@ -59,6 +62,23 @@ export const REGIMES: readonly Regime[] = [
     betas: [4, 1],
     methods: CORE,
     seeds: seedsFrom(200, 8),
+  },
+  {
+    name: 'control',
+    task: carryTrace,
+    sizes: SIZES,
+    betas: [4],
+    methods: [
+      'srlm',
+      'cream-sample',
+      'constant-0.55',
+      'anchor-dataset',
+      'anchor-sample',
+      'likelihood-sample',
+      'likelihood-reward',
+      'oracle',
+    ],
+    seeds: seedsFrom(400, 10),
   },
   {
     name: 'wide',

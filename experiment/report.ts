@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { makeFolder, writeFileDurably } from '../lib/run/storage.js';
-import { type Family, familiesOf, meanAt, measured, primary } from './analysis.js';
+import { type Family, familiesOf, meanAt, measured, primary, thresholdsOf, warnings } from './analysis.js';
 import type { IterationRow } from './collect.js';
 import { BASELINE, type Regime } from './design.js';
 import { spreadOf } from './statistics.js';
@@ -28,6 +28,7 @@ export interface ReportInput {
 export async function writeReport(folder: string, { regimes, results, time }: ReportInput): Promise<void> {
   await makeFolder(folder);
   const sections: string[] = [];
+  let thresholds: ReadonlyMap<string, number> | undefined;
   for (const regime of regimes) {
     const units = results.filter((unit) => unit.regime === regime.name);
     const text = units.map((unit) => JSON.stringify(unit)).join(',\n');
@@ -39,7 +40,15 @@ export async function writeReport(folder: string, { regimes, results, time }: Re
       for (const [name, svg] of plotsOf(family)) await writeFileDurably(join(folder, name), svg);
       sections.push(...sectionOf(family));
     }
-    sections.push(`### ${regime.name}: what warns of a fall`, warningTable(families));
+    const isFirst = thresholds === undefined;
+    thresholds ??= thresholdsOf(families);
+    sections.push(
+      `### ${regime.name}: what warns of a fall`,
+      isFirst
+        ? 'Thresholds chosen on even seeds, judged on odd ones.'
+        : `Thresholds as chosen in ${regimes[0]!.name}, judged on all seeds here.`,
+      warningTable(warnings(families, thresholds, isFirst ? 'odd' : 'all')),
+    );
   }
   if (time !== undefined)
     await writeFileDurably(join(folder, 'machine.json'), `${JSON.stringify(time, null, 2)}\n`);

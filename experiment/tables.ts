@@ -8,7 +8,7 @@ import {
   measured,
   primary,
   type SeedRun,
-  warnings,
+  type WarningRow,
 } from './analysis.js';
 import type { IterationRow } from './collect.js';
 import { BASELINE } from './design.js';
@@ -89,6 +89,7 @@ export function accuracyTable(family: Family): string {
         ...models.map((model) => spreadOf(at(model, 'sampled')).mean),
         spreadOf(at(last, 'sampled')).error,
         spreadOf(runs.map(bestOf)).mean,
+        spreadOf(at(1, 'greedy')).mean,
         spreadOf(at(last, 'greedy')).mean,
         gain === null ? null : `${signed(gain.mean)} ${interval(gain.student)}`,
       ];
@@ -168,27 +169,29 @@ export function flippedTable(family: Family): string {
   );
 }
 
-export function warningTable(families: readonly Family[]): string {
+export function warningTable(rows: readonly WarningRow[]): string {
   return table(
     [
       'seen at iteration t',
       'labels',
       'AUC',
-      'warn below (even seeds)',
-      'caught, false alarms (odd seeds)',
-      'accuracy kept',
-      'of M_(T+1)',
-      'of the best M_t',
+      'warn',
+      'caught',
+      'false alarms',
+      'accuracy of the model kept',
+      'of the final one',
+      'of the best',
     ],
-    warnings(families).map((row) => [
-      row.name,
-      row.needsLabels ? 'yes' : 'no',
-      row.auc,
-      row.chosenOnEven.below,
-      `${row.onOdd.caught.toFixed(2)}, ${row.onOdd.falseAlarms.toFixed(2)}`,
-      row.kept,
-      row.final,
-      row.best,
+    rows.map(({ name, needsLabels, auc, isHighBad, threshold, judged, kept, final, best }) => [
+      name,
+      needsLabels ? 'yes' : 'no',
+      auc,
+      `${isHighBad ? 'above' : 'below'} ${fixed(threshold)}`,
+      judged.caught.toFixed(2),
+      judged.falseAlarms.toFixed(2),
+      kept,
+      final,
+      best,
     ]),
   );
 }
