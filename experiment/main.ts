@@ -8,8 +8,7 @@ import { join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { parseSeeds } from '../lib/cli/compare.js';
-import { writeFileDurably } from '../lib/run/storage.js';
-import { makeFolder } from '../lib/run/storage.js';
+import { makeFolder, writeFileDurably } from '../lib/run/storage.js';
 import { digestOf, quick, type Regime, REGIMES, type Unit, unitName, unitsOf } from './design.js';
 import { describeMachine } from './machine.js';
 import { writeReport } from './report.js';
@@ -23,7 +22,7 @@ const { values: options } = parseArgs({
     regime: { type: 'string', multiple: true },
     seeds: { type: 'string' },
     workers: { type: 'string', default: '2' },
-    output: { type: 'string', default: 'runs/experiment' },
+    output: { type: 'string' },
     results: { type: 'string' },
     table: { type: 'boolean', default: false },
     keep: { type: 'boolean', default: false },
@@ -31,7 +30,8 @@ const { values: options } = parseArgs({
   },
 });
 
-const output = resolve(options.output);
+const output = resolve(options.output ?? (options.quick ? 'runs/experiment-quick' : 'runs/experiment'));
+const workers = Number(options.workers);
 const pathsOf = (unit: Unit) => ({
   work: join(output, 'work', unitName(unit)),
   result: join(output, 'units', `${unitName(unit)}.json`),
@@ -117,12 +117,9 @@ async function runAll(regimes: readonly Regime[]): Promise<void> {
   const addTime = async (now: number) => {
     const seconds = ((await readJson<{ seconds: number }>(path))?.seconds ?? 0) + (now - last) / 1000;
     last = now;
-    await writeFileDurably(
-      path,
-      `${JSON.stringify({ seconds, ...describeMachine(), workers: options.workers })}\n`,
-    );
+    await writeFileDurably(path, `${JSON.stringify({ seconds, ...describeMachine(), workers })}\n`);
   };
-  await Promise.all(Array.from({ length: Number(options.workers) }, worker));
+  await Promise.all(Array.from({ length: workers }, worker));
   if (signal.aborted) throw new Error('interrupted; the same command continues');
   if (failed.length > 0)
     throw new Error(`these units failed: ${failed.join(', ')}; the same command tries them again`);
@@ -151,6 +148,8 @@ async function runOne(name: string): Promise<void> {
 }
 
 try {
+  if (!Number.isInteger(workers) || workers < 1)
+    throw new Error(`--workers must be a whole number from 1 on, got ${options.workers}`);
   if (options.unit === undefined) {
     await makeFolder(join(output, 'units'));
     const regimes = chosenRegimes();

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { makeFolder, writeFileDurably } from '../lib/run/storage.js';
 import { type Family, familiesOf, meanAt, measured, primary, thresholdsOf, warnings } from './analysis.js';
 import type { IterationRow } from './collect.js';
-import { BASELINE, type Regime } from './design.js';
+import { BASELINE, type Method, METHODS, type Regime } from './design.js';
 import { spreadOf } from './statistics.js';
 import { intervalChart, lineChart } from './svg.js';
 import {
@@ -76,6 +76,8 @@ function sectionOf(family: Family): string[] {
   ];
 }
 
+const lookOf = (method: Method) => Object.keys(METHODS).indexOf(method);
+
 function plotsOf(family: Family): [name: string, svg: string][] {
   const { regime, beta, last, methods } = family;
   const models = Array.from({ length: last }, (_, index) => index + 1);
@@ -84,6 +86,7 @@ function plotsOf(family: Family): [name: string, svg: string][] {
   const trace = (of: (row: IterationRow) => number | null) =>
     methods.map((method) => ({
       name: method,
+      look: lookOf(method),
       points: models.slice(0, -1).flatMap((t) => {
         const y = meanAt(family.runsOf(method), t, of);
         return y === null ? [] : [{ x: t, y }];
@@ -99,6 +102,7 @@ function plotsOf(family: Family): [name: string, svg: string][] {
         yLabel: 'share of right answers',
         lines: methods.map((method) => ({
           name: method,
+          look: lookOf(method),
           points: models.map((model) => {
             const values = family.runsOf(method).map(({ run }) => measured(run, model, 'sampled'));
             const { mean, error } = spreadOf(values);

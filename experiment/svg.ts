@@ -10,6 +10,8 @@ export interface Point {
 
 export interface Line {
   name: string;
+  /** Chooses colour and dashes: the same number, the same look in every chart. */
+  look: number;
   points: readonly Point[];
 }
 
@@ -30,7 +32,7 @@ const escaped = (text: string) =>
   text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;');
 const n = (value: number) => Number(value.toFixed(1)).toString();
 
-const style = (index: number) => {
+const styleOf = (index: number) => {
   const dash = DASHES[Math.floor(index / COLORS.length) % DASHES.length]!;
   return { color: COLORS[index % COLORS.length]!, dash: dash === '' ? '' : ` stroke-dasharray="${dash}"` };
 };
@@ -83,7 +85,7 @@ export function lineChart({ title, xLabel, yLabel, lines, y }: LineChart): strin
   ]);
   const axis = xs.map((x) => text(px(x), box.bottom + 18, xLabel(x), ' text-anchor="middle"'));
   const drawn = lines.flatMap((line, index) => {
-    const { color, dash } = style(index);
+    const { color, dash } = styleOf(line.look);
     const path = line.points.map((point) => `${n(px(point.x))},${n(py(point.y))}`).join(' ');
     const bars = line.points.flatMap(({ x, y: value, error }) => {
       // Side by side, or bars of one model would hide each other.
