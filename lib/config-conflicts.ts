@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { ConfigIssue } from './config-issues.js';
 import { type CreamConfig, DEFAULTS } from './config-schema.js';
 import { METHODS } from './methods.js';
@@ -89,6 +90,27 @@ export function configConflicts(config: CreamConfig): ConfigIssue[] {
     if (options.schedule === 'constant' && options.minLearningRateRatio !== 0) {
       report(`${name}.minLearningRateRatio`, 'has no effect with schedule: constant; remove it');
     }
+    if (config.lora !== undefined) {
+      for (const part of ['embeddings', 'head', 'norms'] as const) {
+        if (options.learningRateFactors[part] !== 1) {
+          report(
+            `${name}.learningRateFactors.${part}`,
+            'has no effect with lora, which trains matrices of layers',
+          );
+        }
+      }
+    }
+    if (options.gradientsDtype === 'bfloat16') {
+      const reasons = [
+        ...(config.lora === undefined ? [] : ['lora']),
+        ...(config.device === 'cpu' ? ['device: cpu'] : []),
+        ...(config.dtype === 'float32' ? ['dtype: float32'] : []),
+      ];
+      const because = reasons[0];
+      if (because !== undefined) {
+        report(`${name}.gradientsDtype`, `must not be bfloat16 with ${because}; use auto`);
+      }
+    }
   }
   if (config.score.previousReward === 'implicit' && config.iterations > 0) {
     report(
@@ -111,7 +133,7 @@ export function configConflicts(config: CreamConfig): ConfigIssue[] {
   }
   const withoutEffect = (group: 'sft' | 'evaluation', because: string) => {
     for (const [key, value] of Object.entries(config[group])) {
-      if (value !== (DEFAULTS[group] as Record<string, unknown>)[key]) {
+      if (!isDeepStrictEqual(value, (DEFAULTS[group] as Record<string, unknown>)[key])) {
         report(`${group}.${key}`, `has no effect without ${because}; set that or remove this`);
       }
     }

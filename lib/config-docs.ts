@@ -82,7 +82,7 @@ export function renderConfig(chosen: Readonly<Record<string, unknown>> = {}): st
     const key = setting.path.at(-1)!;
     const name = setting.path.join('.');
     if (setting.isGroup) {
-      lines.push('', `# ${setting.description}`, `${key}:`);
+      lines.push(...(indent === '' ? [''] : []), `${indent}# ${setting.description}`, `${indent}${key}:`);
       continue;
     }
     const value = Object.hasOwn(chosen, name) ? chosen[name] : setting.default;

@@ -40,9 +40,39 @@ const trainingOptions = (defaults: { epochs: number; learningRate: number }) => 
   maxGradNorm: notNegative.default(1).describe('Gradients are clipped to this norm; 0 = no clipping.'),
   beta1: decay.default(0.9).describe('AdamW: decay of the first moment.'),
   beta2: decay.default(0.999).describe('AdamW: decay of the second moment.'),
-  maxTokensPerBatch: count
+  maxTokensPerBatch: autoOrCount
     .default(8192)
-    .describe('Memory bound: a batch is split into micro-batches of at most so many tokens.'),
+    .describe(
+      'Memory bound: a batch is split into micro-batches of at most so many tokens. auto: what fits into the free memory when the training begins. Where a micro-batch does not fit, the bound is halved.',
+    ),
+  recompute: z
+    .enum(['selective', 'full', 'none'])
+    .default('selective')
+    .describe(
+      'What the backward computes again to save memory: the norms (selective), all but the input of each layer (full: a third more work), or nothing. The same results to the bit.',
+    ),
+  momentsDtype: z
+    .enum(['float32', 'bfloat16'])
+    .default('float32')
+    .describe(
+      "How AdamW's moments are kept; bfloat16 takes half of their memory and rounds them at random, right on average.",
+    ),
+  gradientsDtype: z
+    .enum(['auto', 'float32', 'bfloat16'])
+    .default('auto')
+    .describe(
+      'How the gradients of matrices are summed over micro-batches. bfloat16: half of the memory, on a GPU, for all weights of a bfloat16 model; auto: only there and only where float32 does not fit.',
+    ),
+  learningRateFactors: section('Learning rates of parts of the model, as factors of learningRate.', {
+    embeddings: notNegative.default(1).describe('Of the input embeddings, and of a head tied to them.'),
+    head: notNegative.default(1).describe('Of an output head of its own.'),
+    norms: notNegative.default(1).describe('Of norms and biases.'),
+    layerDecay: notNegative
+      .default(1)
+      .describe(
+        'Once for every layer above: the last layer learns at the full rate, the embeddings at this to the power of the number of layers.',
+      ),
+  }),
   checkpointEverySteps: count
     .default(50)
     .describe('Steps between checkpoints from which a run can continue.'),
@@ -68,6 +98,12 @@ export const configSchema = z.strictObject({
     .enum(['auto', 'float32', 'bfloat16'])
     .default('auto')
     .describe("Working precision; auto is the checkpoint's own (float16 becomes bfloat16)."),
+  deterministic: z
+    .boolean()
+    .default(false)
+    .describe(
+      'On a GPU, sum the gradients of attention in a fixed order, somewhat slower, so that a run can be repeated to the bit. On the CPU it always can.',
+    ),
   threads: autoOrCount
     .default('auto')
     .describe('CPU threads of the engine; part of what makes a run repeatable.'),

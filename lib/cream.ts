@@ -11,6 +11,7 @@ import {
   summarizeHistory,
   tally,
 } from './run/summary.js';
+import { startTraining } from './run/training-memory.js';
 import type { World } from './run/world.js';
 import { pair } from './stages/pair.js';
 import { consistencyOf, rank } from './stages/rank.js';
@@ -54,9 +55,10 @@ async function fineTune({ run, models, sftExamples, onStep }: World): Promise<vo
   await run.stage(info, ['sft/model/'], async () => {
     const { examples, dropped } = await sftExamples();
     const model = await models.policy(0);
-    const trainer = await model.createTrainer({ ...config.sft, seed: config.seed });
+    const rows = examples.map(({ promptIds, responseIds }) => promptIds.length + responseIds.length);
+    const { options, trainer } = await startTraining({ run, info, number: 0 }, model, config.sft, rows);
     const metrics = await sft(examples, trainer, {
-      options: config.sft,
+      options,
       seed: config.seed,
       stream: 'sft',
       signal: run.signal,
@@ -329,9 +331,12 @@ async function trainPolicy({ run, models, onStep }: World, t: number): Promise<v
   await run.stage(info, [`${folder}/`], async () => {
     const pairs = await readRecords<PreferencePair>(run.dir.path(`iteration-${t}/pairs.jsonl`));
     const model = await models.policy(t);
-    const trainer = await model.createTrainer({ ...config.train, seed: config.seed + t });
+    const rows = pairs.map(
+      ({ promptIds, chosenIds, rejectedIds }) => promptIds.length + chosenIds.length + rejectedIds.length,
+    );
+    const { options, trainer } = await startTraining({ run, info, number: t }, model, config.train, rows);
     const metrics = await train(pairs, trainer, {
-      options: config.train,
+      options,
       beta: config.beta,
       dtype: model.dtype,
       adapter: model.adapter,

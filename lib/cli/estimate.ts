@@ -1,30 +1,41 @@
 import { loadConfig } from '../config-file.js';
+import { CreamError } from '../errors.js';
 import { estimate, type Estimate } from '../estimate/estimate.js';
+import { ASSUMED, type GpuName, GPUS } from '../estimate/gpu.js';
 import type { Context } from './command.js';
 import { ensureEngine } from './engine.js';
 import { formatBytes, formatCount, formatDuration, formatTable } from './format.js';
 
 /** `cream estimate`: memory, disk and time of a run. */
 export async function printEstimate(
-  { responseTokens, noTime, json }: { responseTokens: number | undefined; noTime: boolean; json: boolean },
+  {
+    responseTokens,
+    noTime,
+    json,
+    gpu,
+  }: { responseTokens: number | undefined; noTime: boolean; json: boolean; gpu: GpuName | undefined },
   { terminal, words, signal }: Context,
 ): Promise<void> {
   const [file, ...overrides] = words as [string, ...string[]];
+  if (gpu !== undefined && noTime) throw new CreamError('USAGE', '--gpu measures nothing; remove --no-time');
+  const named = gpu === undefined ? undefined : GPUS[gpu];
   const config = await loadConfig(file, overrides);
-  if (!noTime) await ensureEngine(terminal);
-  const result = await estimate(config, { responseTokens, probe: !noTime, signal });
+  const probe = !noTime && named === undefined;
+  if (probe) await ensureEngine(terminal);
+  const result = await estimate(config, { responseTokens, probe, gpu: named, signal });
   await terminal.print(json ? `${JSON.stringify(result)}\n` : `${asText(result)}\n`);
   for (const warning of warningsOf(result)) {
     terminal.note(`${terminal.style('yellow', 'warning:')} ${warning}`);
   }
 }
 
-function warningsOf({ peakBytes, machineBytes, diskBytes, freeDiskBytes }: Estimate): string[] {
+function warningsOf({ peakBytes, machineBytes, diskBytes, freeDiskBytes, gpu }: Estimate): string[] {
   const warnings: string[] = [];
   if (peakBytes > machineBytes) {
     warnings.push(
-      `the run needs ${formatBytes(peakBytes)} of memory, this machine has ${formatBytes(machineBytes)}; lower ` +
-        'train.maxTokensPerBatch, use dtype: bfloat16 or a smaller model',
+      `the run needs ${formatBytes(peakBytes)} of memory, ${gpu === undefined ? 'this machine' : gpu.name} has ` +
+        `${formatBytes(machineBytes)}; lower train.maxTokensPerBatch, set train.momentsDtype or train.recompute, use ` +
+        'dtype: bfloat16, lora or a smaller model',
     );
   }
   if (freeDiskBytes !== null && diskBytes > freeDiskBytes) {
@@ -49,7 +60,8 @@ function asText(result: Estimate): string {
         ...parts.map(({ what, bytes }) => [`  ${what}`, formatBytes(bytes)]),
       ]),
     ),
-    `peak ${formatBytes(result.peakBytes)} of ${formatBytes(result.machineBytes)}`,
+    `peak ${formatBytes(result.peakBytes)} of ${formatBytes(result.machineBytes)}` +
+      (result.gpu === undefined ? '' : ` on one ${result.gpu.name}`),
     '',
     formatTable(
       ['disk', 'size'],
@@ -70,6 +82,14 @@ function asText(result: Estimate): string {
   ];
   if (seconds !== undefined) {
     lines.push(`about ${formatDuration(seconds)} in all, loading, saving and start-up not counted`);
+    if (result.gpu !== undefined) {
+      const percent = (share: number) => `${Math.round(100 * share)} %`;
+      lines.push(
+        `derived for one ${result.gpu.name}, not measured: ${(result.gpu.flops / 1e12).toFixed(0)} TFLOP/s and ` +
+          `${(result.gpu.bandwidth / 1e12).toFixed(2)} TB/s, of which generation is assumed to reach ` +
+          `${percent(ASSUMED.generate)}, scoring ${percent(ASSUMED.score)}, training ${percent(ASSUMED.train)}`,
+      );
+    }
     if (speed?.trainIsMeasured === false) {
       lines.push(
         'training was not measured (its probe does not fit in half of the memory): three scoring passes',

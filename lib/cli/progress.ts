@@ -75,6 +75,8 @@ export class Progress {
       case 'warning':
         this.#terminal.note(`${this.#terminal.style('yellow', 'warning:')} ${where(event)}${event.message}`);
         return;
+      case 'plan': // a line of events.jsonl; a screen has no room for a table
+        return;
       case 'summary':
         this.#leave();
         return;

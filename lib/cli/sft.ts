@@ -1,5 +1,6 @@
 import { loadSft } from '../data/datasets.js';
 import { Tokenizer } from '../data/tokenizer.js';
+import { fitTraining } from '../run/training-memory.js';
 import { sft } from '../stages/sft.js';
 import type { Context } from './command.js';
 import { defaultConfig } from './defaults.js';
@@ -38,9 +39,14 @@ export async function trainExamples(values: TrainingValues, context: Context): P
     const lengthOf = (example: (typeof all)[number]): number =>
       example.promptIds.length + example.responseIds.length;
     const examples = fitting(all, lengthOf, values, model, (message) => log.warn('too-long', message));
-    const trainer = await model.createTrainer({ ...options, seed: values.seed });
+    const fitted = await fitTraining(model, options, {
+      device: values.device ?? 'auto',
+      rows: examples.map(lengthOf),
+      warn: (code, message) => log.warn(code, message),
+    });
+    const trainer = await model.createTrainer({ ...fitted, seed: values.seed });
     const metrics = await sft(examples, trainer, {
-      options,
+      options: fitted,
       seed: values.seed,
       stream: 'sft',
       signal,

@@ -4,6 +4,7 @@ import type { CreamConfig } from '../config.js';
 import { CreamError } from '../errors.js';
 import type { Model } from '../native/model.js';
 import { score } from '../stages/score.js';
+import { fitTraining } from '../run/training-memory.js';
 import { train } from '../stages/train.js';
 import type { PreferencePair } from '../types.js';
 import type { Context } from './command.js';
@@ -67,9 +68,14 @@ export async function trainPairs(values: TrainValues, context: Context): Promise
       promptIds.length + Math.max(chosenIds.length, rejectedIds.length);
     const fit = fitting(tokenized, lengthOf, values, model, (message) => log.warn('too-long', message));
     const pairs = await withReferences(fit, model, defaults.score.maxTokensPerBatch, progress, signal);
-    const trainer = await model.createTrainer({ ...options, seed: values.seed });
+    const fitted = await fitTraining(model, options, {
+      device: values.device ?? 'auto',
+      rows: pairs.map((pair) => pair.promptIds.length + pair.chosenIds.length + pair.rejectedIds.length),
+      warn: (code, message) => log.warn(code, message),
+    });
+    const trainer = await model.createTrainer({ ...fitted, seed: values.seed });
     const metrics = await train(pairs, trainer, {
-      options,
+      options: fitted,
       beta,
       dtype: model.dtype,
       adapter: model.adapter,

@@ -9,6 +9,7 @@ import { CreamError } from '../errors.js';
 import { promptsPerIteration, readPrompts, readSftExamples } from '../run/inputs.js';
 import { loraOptions } from '../run/models.js';
 import { diskOf } from './disk.js';
+import { type Gpu, gpuSeconds } from './gpu.js';
 import { memoryOf, type MemoryPart, type StageMemory } from './memory.js';
 import { probeSpeed, type Speed } from './probe.js';
 import { adapterParameters, type Dtype, parameterCounts } from './sizes.js';
@@ -19,6 +20,8 @@ export interface EstimateOptions {
   responseTokens?: number | undefined;
   /** Measure the engine's speed for this shape; without it there are no times. */
   probe: boolean;
+  /** Memory and times on this GPU, derived and not measured, in place of this machine's. */
+  gpu?: Gpu | undefined;
   signal?: AbortSignal | undefined;
 }
 
@@ -33,9 +36,11 @@ export interface Estimate {
   isUpperBound: boolean;
   workload: Workload;
   memory: StageMemory[];
-  /** Largest of `memory`, in bytes, and what the machine has. */
+  /** Largest of `memory`, in bytes, and what the machine, or the GPU, has. */
   peakBytes: number;
   machineBytes: number;
+  /** The GPU that memory and times are derived for. */
+  gpu?: Gpu;
   disk: MemoryPart[];
   diskBytes: number;
   /** Free where the run folder will be, in bytes. */
@@ -134,8 +139,10 @@ export async function estimate(config: CreamConfig, options: EstimateOptions): P
   const dtype = dtypeOf(config, json);
   const workload = await readWorkload(config, shape, options);
   const { total } = parameterCounts(shape);
-  const machineBytes = totalmem();
-  const memory = memoryOf(config, shape, dtype, workload, machineBytes);
+  const { gpu } = options;
+  const machineBytes = gpu?.bytes ?? totalmem();
+  const engine = gpu === undefined ? 'cpu' : 'gpu';
+  const memory = memoryOf(config, shape, dtype, workload, machineBytes, engine);
   const adapter = adapterParameters(shape, loraOptions(config.lora));
   const disk = diskOf(config, { total, adapter }, dtype, workload);
   const result: Estimate = {
@@ -151,6 +158,11 @@ export async function estimate(config: CreamConfig, options: EstimateOptions): P
     freeDiskBytes: await freeDisk(config.output),
     stages: stagesOf(config, workload),
   };
+  if (gpu !== undefined) {
+    const times = gpuSeconds(config, shape, dtype, workload, result.stages, gpu);
+    const stages = result.stages.map((stage, i) => ({ ...stage, seconds: times[i]! }));
+    return { ...result, gpu, stages, seconds: times.reduce((sum, seconds) => sum + seconds, 0) };
+  }
   if (!options.probe) return result;
 
   const { n, chunkSize } = config.sampling;

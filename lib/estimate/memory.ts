@@ -5,19 +5,16 @@ import {
   adapterParameters,
   bytesOf,
   type Dtype,
+  type EngineKind,
   headBytes,
   kvBytesPerToken,
-  optimizerBytesPerParameter,
   parameterCounts,
-  savedBytesPerRow,
   workingBytesPerRow,
 } from './sizes.js';
+import { type MemoryPart, planTraining, type TrainingPlan } from './training-plan.js';
 import type { Lengths, Workload } from './work.js';
 
-export interface MemoryPart {
-  what: string;
-  bytes: number;
-}
+export type { MemoryPart } from './training-plan.js';
 
 export interface StageMemory {
   stage: 'sample' | 'score' | 'train';
@@ -53,13 +50,40 @@ function keysAndValues(
   return Math.min(tokens * kvBytesPerToken(model, dtype), room * KV_SHARE);
 }
 
-/** The largest a stage gets, part by part. `room` is the machine's memory. Sizes in bytes. */
+/** The larger training of a run, as it will be planned on a machine with `room` bytes of memory. */
+function largestTraining(
+  config: CreamConfig,
+  model: ModelConfig,
+  dtype: Dtype,
+  work: Workload,
+  room: number,
+  engine: EngineKind,
+): TrainingPlan | undefined {
+  const lora = loraOptions(config.lora);
+  const trainings = [
+    ...(work.sft === undefined ? [] : [{ options: config.sft, lengths: work.sft.lengths, responses: 1 }]),
+    ...(work.prompts > 0 && config.iterations > 0
+      ? [{ options: config.train, lengths: work.lengths, responses: 2 }]
+      : []),
+  ];
+  const freeBytes = room - parameterCounts(model).total * bytesOf(dtype);
+  return trainings
+    .map(({ options, lengths, responses }) => {
+      const longest = lengths.prompt + responses * lengths.response;
+      const batchRows = options.batchSize * longest;
+      return planTraining({ model, dtype, engine, lora }, { ...options, longest, batchRows, freeBytes });
+    })
+    .sort((a, b) => b.totalBytes - a.totalBytes)[0];
+}
+
+/** The largest a stage gets, part by part. `room` is the memory of the machine or the GPU. Sizes in bytes. */
 export function memoryOf(
   config: CreamConfig,
   model: ModelConfig,
   dtype: Dtype,
   work: Workload,
   room: number,
+  engine: EngineKind = 'cpu',
 ): StageMemory[] {
   const { total } = parameterCounts(model);
   const lora = loraOptions(config.lora);
@@ -88,38 +112,11 @@ export function memoryOf(
           what: `activations of ${Math.round(rows)} tokens`,
           bytes: rows * workingBytesPerRow(model, dtype),
         },
-        { what: 'chunk of logits', bytes: headBytes(model, 'score') },
+        { what: 'chunk of logits', bytes: headBytes(model, 'score', { engine, dtype, rows }) },
       ]),
     );
   }
-  const trainings = [
-    ...(work.sft === undefined ? [] : [{ options: config.sft, lengths: work.sft.lengths, responses: 1 }]),
-    ...(sampled ? [{ options: config.train, lengths: work.lengths, responses: 2 }] : []),
-  ];
-  if (trainings.length > 0) {
-    const rows = Math.max(
-      ...trainings.map(({ options, lengths, responses }) =>
-        Math.min(
-          options.maxTokensPerBatch,
-          options.batchSize * (lengths.prompt + responses * lengths.response),
-        ),
-      ),
-    );
-    const perParameter = optimizerBytesPerParameter(dtype);
-    stages.push(
-      stageMemory('train', [
-        weights,
-        {
-          what: `gradient, moments${dtype === 'float32' ? '' : ', float32 master'}`,
-          bytes: trained * perParameter,
-        },
-        {
-          what: `activations of ${Math.round(rows)} tokens`,
-          bytes: rows * (savedBytesPerRow(model, dtype) + workingBytesPerRow(model, dtype)),
-        },
-        { what: 'chunk of logits and its gradient', bytes: headBytes(model, 'train') },
-      ]),
-    );
-  }
+  const training = largestTraining(config, model, dtype, work, room, engine);
+  if (training !== undefined) stages.push(stageMemory('train', training.parts));
   return stages;
 }

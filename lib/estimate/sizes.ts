@@ -4,6 +4,9 @@ import type { ModelConfig } from '../data/model-config.js';
 // How many bytes the engine keeps for a model of a given shape: what native/ allocates, as arithmetic.
 
 export type Dtype = 'float32' | 'bfloat16';
+export type Recompute = 'selective' | 'full' | 'none';
+/** The engine's path: their chunks of logits and their masters differ. */
+export type EngineKind = 'cpu' | 'gpu';
 
 export const bytesOf = (dtype: Dtype): number => (dtype === 'float32' ? 4 : 2);
 
@@ -42,13 +45,36 @@ export function kvBytesPerToken({ numLayers, numKvHeads, headDim }: ModelConfig,
   return numLayers * numKvHeads * (headDim + padded) * bytesOf(dtype);
 }
 
-/** What the backward pass keeps of one row (one token) of a training forward, in bytes. */
-export function savedBytesPerRow(config: ModelConfig, dtype: Dtype): number {
-  const { hiddenSize: c, intermediateSize: f, numHeads, numKvHeads, headDim, numLayers } = config;
+/** What the backward pass keeps of one row (one token) of one layer, in bytes. */
+function savedBytesPerLayerRow(config: ModelConfig, dtype: Dtype): number {
+  const { hiddenSize: c, intermediateSize: f, numHeads, numKvHeads, headDim } = config;
   const queries = numHeads * headDim;
   const keys = numKvHeads * headDim;
   const numbers = 2 * c + (queries + 2 * keys) + (config.qkNorm ? queries + keys : 0) + queries + 2 * f;
-  return numLayers * (numbers * bytesOf(dtype) + numHeads * 4);
+  return numbers * bytesOf(dtype) + numHeads * 4;
+}
+
+/** What the backward pass keeps of one row of a training forward, in bytes. */
+export function savedBytesPerRow(
+  config: ModelConfig,
+  dtype: Dtype,
+  recompute: Recompute = 'selective',
+): number {
+  const { hiddenSize: c, numLayers } = config;
+  const layer = savedBytesPerLayerRow(config, dtype);
+  switch (recompute) {
+    case 'selective':
+      return numLayers * layer;
+    case 'none':
+      return numLayers * (layer + 2 * c * bytesOf(dtype));
+    case 'full': // the input of every layer, and all of the one that is computed again
+      return numLayers * c * bytesOf(dtype) + layer;
+  }
+}
+
+/** One row of a training step: what is kept, and the widest moment beside it. */
+export function activationBytesPerRow(config: ModelConfig, dtype: Dtype, recompute: Recompute): number {
+  return savedBytesPerRow(config, dtype, recompute) + workingBytesPerRow(config, dtype);
 }
 
 /** The widest moment of one row in a forward pass: residual, norm, gate|up, their product and its projection. */
@@ -75,11 +101,20 @@ export function adapterParameters(config: ModelConfig, lora: LoraOptions | undef
   return config.numLayers * lora.rank * lora.targetModules.reduce((sum, module) => sum + sides[module], 0);
 }
 
-const HEAD_ROWS = 512;
+const HEAD_ROWS = { cpu: 512, gpu: 8192 } as const;
 
-/** One chunk of logits, and its gradient in training, in bytes. */
-export function headBytes({ vocabSize }: ModelConfig, purpose: 'score' | 'train'): number {
-  return HEAD_ROWS * vocabSize * 4 * (purpose === 'train' ? 2 : 1);
+/** One chunk of logits, and its gradient in training, in bytes. On a GPU the gradient takes the logits' place. */
+export function headBytes(
+  { vocabSize }: ModelConfig,
+  purpose: 'score' | 'train',
+  { engine, dtype, rows }: { engine: EngineKind; dtype: Dtype; rows: number } = {
+    engine: 'cpu',
+    dtype: 'float32',
+    rows: Number.POSITIVE_INFINITY,
+  },
+): number {
+  if (engine === 'gpu') return Math.min(HEAD_ROWS.gpu, rows) * vocabSize * bytesOf(dtype);
+  return HEAD_ROWS.cpu * vocabSize * 4 * (purpose === 'train' ? 2 : 1);
 }
 
 /** Bytes per parameter beside the working weights: float32 gradient, two moments, and a master where weights are rounded. */

@@ -55,6 +55,18 @@ export interface WarningEvent {
   iteration?: number;
 }
 
+/** What a training needs of memory, before its first step. Sizes in bytes. */
+export interface PlanEvent {
+  type: 'plan';
+  stage: Stage;
+  iteration: number;
+  parts: { what: string; bytes: number }[];
+  totalBytes: number;
+  freeBytes: number;
+  maxTokensPerBatch: number;
+  gradientsDtype: 'float32' | 'bfloat16';
+}
+
 export interface SummaryEvent {
   type: 'summary';
   summary: RunSummary;
@@ -66,4 +78,5 @@ export type RunEvent =
   | ProgressEvent
   | MetricsEvent
   | WarningEvent
+  | PlanEvent
   | SummaryEvent;

@@ -2,7 +2,7 @@ import { appendFile, readdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { CreamConfig } from '../config.js';
 import { CreamError, isCreamError } from '../errors.js';
-import type { RunEvent, Stage } from './events.js';
+import type { PlanEvent, RunEvent, Stage } from './events.js';
 import { differences, digestInputs, type RunRecord } from './lineage.js';
 import { type Lock, lockFolder } from './lock.js';
 import { MetricsLog } from './metrics.js';
@@ -162,6 +162,13 @@ export class Run {
   warn(code: string, message: string, where: { stage?: Stage; iteration?: number } = {}): void {
     (this.#stageWarnings ?? this.warnings).push({ code, message });
     this.#emitAndLog({ type: 'warning', code, message, ...where });
+  }
+
+  /** Tells what a training needs of memory, and what was chosen for it. */
+  plan({ stage, iteration }: StageInfo, plan: Omit<PlanEvent, 'type' | 'stage' | 'iteration'>): void {
+    const { parts, totalBytes, freeBytes, maxTokensPerBatch, gradientsDtype } = plan;
+    const chosen = { parts, totalBytes, freeBytes, maxTokensPerBatch, gradientsDtype };
+    this.#emitAndLog({ type: 'plan', stage, iteration, ...chosen });
   }
 
   /** A warning that says nothing of the run's results, so that no stage records it. */

@@ -1,5 +1,6 @@
 import type { TrainingOptions } from '../config.js';
 import { CreamError } from '../errors.js';
+import { boundOf, boundWatch } from '../run/training-memory.js';
 import { runTraining, type StepResult, type Training } from '../run/training.js';
 
 /** A prompt and the response to learn, as tokens; the loss is taken on response tokens only. */
@@ -21,6 +22,8 @@ export interface SftTrainer {
     applied: boolean;
     targetTokens: number;
     microBatches: number;
+    /** The bound that was kept to; less than asked for where memory ran out. */
+    maxTokensPerBatch?: number;
     weightsMoved: number;
   }>;
   saveState(path: string): Promise<void>;
@@ -40,12 +43,14 @@ export async function sft(
 ): Promise<Record<string, number>> {
   if (examples.length === 0)
     throw new CreamError('INVALID_DATA', `${training.stream}: there is no example to train on`);
-  const { maxTokensPerBatch } = training.options;
+  const maxTokensPerBatch = boundOf(training.options);
+  const watchBound = boundWatch(maxTokensPerBatch, training.onWarning);
   const step = async (batch: SftExample[], learningRate: number): Promise<StepResult> => {
     const metrics = await trainer.sftStep(
       batch.map(({ promptIds, responseIds }) => ({ promptIds, responseIds })),
       { learningRate, maxTokensPerBatch },
     );
+    watchBound(metrics.maxTokensPerBatch ?? maxTokensPerBatch);
     return {
       applied: metrics.applied,
       metrics: {

@@ -1,5 +1,6 @@
 import type { CreamConfig } from '../config.js';
 import { CreamError } from '../errors.js';
+import { boundOf, boundWatch } from '../run/training-memory.js';
 import { runTraining, type StepResult, type Training } from '../run/training.js';
 import type { PreferencePair } from '../types.js';
 
@@ -37,6 +38,8 @@ export interface PreferenceStepMetrics {
   applied: boolean;
   targetTokens: number;
   microBatches: number;
+  /** The bound that was kept to; less than asked for where memory ran out. */
+  maxTokensPerBatch?: number;
   weightsMoved: number;
   rewardsChosen: number;
   rewardsRejected: number;
@@ -177,6 +180,8 @@ export async function train(
   const { options, beta } = training;
   if (pairs.length === 0)
     throw new CreamError('NO_PAIRS', `${training.stream}: there is no preference pair to train on`);
+  const maxTokensPerBatch = boundOf(options);
+  const watchBound = boundWatch(maxTokensPerBatch, training.onWarning);
   const step = async (batch: PreferencePair[], learningRate: number): Promise<StepResult> => {
     const metrics = await trainer.preferenceStep(
       batch.map((pair) => ({
@@ -196,9 +201,10 @@ export async function train(
         agreementCoefficient: options.agreementCoefficient,
         agreementEntropy: options.agreementEntropy,
         learningRate,
-        maxTokensPerBatch: options.maxTokensPerBatch,
+        maxTokensPerBatch,
       },
     );
+    watchBound(metrics.maxTokensPerBatch ?? maxTokensPerBatch);
     const mean = (of: (pair: PreferencePair) => number) =>
       batch.reduce((sum, pair) => sum + of(pair), 0) / batch.length;
     return {

@@ -1,0 +1,146 @@
+import type { CreamConfig } from '../config.js';
+import type { ModelConfig } from '../data/model-config.js';
+import { loraOptions } from '../run/models.js';
+import { adapterParameters, bytesOf, type Dtype, kvBytesPerToken, parameterCounts } from './sizes.js';
+import type { Lengths, StageWork, Workload } from './work.js';
+
+// Times on a GPU that is not here, from arithmetic alone: the work of a stage, the GPU's published speed, and the share
+// of it that this engine is built to reach. Nothing of it is measured.
+
+export interface Gpu {
+  name: string;
+  bytes: number;
+  /** bfloat16 matrix products with float32 sums, FLOP/s: what large ones reach. */
+  flops: number;
+  /** Memory, bytes/s read and written: what a copy reaches. */
+  bandwidth: number;
+}
+
+const GIB = 2 ** 30;
+/** Large products reach about four fifths of the data sheet's dense rate, a copy nine tenths of its bandwidth. */
+const reachable = (name: string, gib: number, teraflops: number, terabytes: number): Gpu => ({
+  name,
+  bytes: gib * GIB,
+  flops: 0.8 * teraflops * 1e12,
+  bandwidth: 0.9 * terabytes * 1e12,
+});
+
+/** Memory as the driver reports it; dense bfloat16 TFLOP/s and TB/s from NVIDIA's data sheets. */
+export const GPUS = {
+  h200: reachable('H200 (SXM)', 140, 989, 4.8),
+  h100: reachable('H100 (SXM, 80 GB)', 79.6, 989, 3.35),
+  'a100-80': reachable('A100 (SXM, 80 GB)', 80, 312, 2.04),
+  'a100-40': reachable('A100 (SXM, 40 GB)', 40, 312, 1.555),
+  l40s: reachable('L40S (48 GB)', 45, 362, 0.864),
+  'rtx-4090': reachable('RTX 4090 (24 GB)', 24, 165, 1.008),
+} as const satisfies Record<string, Gpu>;
+export type GpuName = keyof typeof GPUS;
+
+/** Shares of the reachable speed that are assumed: the aims of this engine, not measurements. */
+export const ASSUMED = { generate: 0.54, score: 0.82, train: 0.63, optimizer: 0.8 } as const;
+
+interface Shape {
+  model: ModelConfig;
+  dtype: Dtype;
+  gpu: Gpu;
+}
+
+/** Parameters that every row passes, and those of the head, which only targets do. */
+function parts(model: ModelConfig): { trunk: number; head: number } {
+  const { layer } = parameterCounts(model);
+  return { trunk: model.numLayers * layer, head: model.vocabSize * model.hiddenSize };
+}
+
+/**
+ * Seconds per sampled token with `live` sequences at once, at the floor: products at the speed of arithmetic or of
+ * reading the weights, the keys and values of the responses, the prompt's once per group, and three passes over logits.
+ */
+export function decodeFloor({ model, dtype, gpu }: Shape, lengths: Lengths, n: number, live: number): number {
+  const { trunk, head } = parts(model);
+  const width = bytesOf(dtype);
+  const products = Math.max(
+    (2 * (trunk + head) * live) / gpu.flops,
+    ((trunk + head) * width) / gpu.bandwidth,
+  );
+  const context = lengths.prompt / n + lengths.response / 2;
+  const cache = (live * kvBytesPerToken(model, dtype) * context) / gpu.bandwidth;
+  const sampler = (6 * model.vocabSize * live) / gpu.bandwidth;
+  return (products + cache + sampler) / live;
+}
+
+/** Sequences that fit beside the weights, at most 512. */
+export function liveSequences({ model, dtype, gpu }: Shape, lengths: Lengths, n: number): number {
+  const free = gpu.bytes * 0.94 - parameterCounts(model).total * bytesOf(dtype);
+  const each = kvBytesPerToken(model, dtype) * (lengths.prompt / n + lengths.response);
+  return Math.max(1, Math.min(512, Math.floor(free / Math.max(1, each))));
+}
+
+/** Floor of a scoring pass: `rows` through the trunk, `targets` through the head. */
+const scoreFloor = ({ model, gpu }: Shape, rows: number, targets: number): number => {
+  const { trunk, head } = parts(model);
+  return (2 * trunk * rows + 2 * head * targets) / gpu.flops;
+};
+
+/**
+ * How often a training's parameters work on a row, in units of 2 FLOP: forward, gradient by the input and, unless
+ * adapters are trained, by the weights; once more where all activations are computed again.
+ */
+export const passesOf = (recompute: CreamConfig['train']['recompute'], lora: boolean): number =>
+  (lora ? 2 : 3) + (recompute === 'full' ? 1 : 0);
+
+/** AdamW's traffic, bytes per parameter and step: weight and low half, gradient, two moments, each read and written. */
+const optimizerBytes = (dtype: Dtype, moments: Dtype): number =>
+  2 * (dtype === 'float32' ? 4 + 4 : 2 + 2 + 4) + 2 * 2 * bytesOf(moments);
+
+function trainSeconds(
+  shape: Shape,
+  config: CreamConfig,
+  options: CreamConfig['sft'],
+  examples: number,
+  { prompt, response }: Lengths,
+  responses: number,
+): number {
+  const { model, dtype, gpu } = shape;
+  const lora = loraOptions(config.lora);
+  const rows = examples * options.epochs * (prompt + responses * Math.max(0, response - 1));
+  const targets = examples * options.epochs * responses * response;
+  const compute = passesOf(options.recompute, lora !== undefined) * scoreFloor(shape, rows, targets);
+  const steps = Math.ceil(examples / options.batchSize) * options.epochs;
+  const trained = lora === undefined ? parameterCounts(model).total : adapterParameters(model, lora);
+  const update = (steps * trained * optimizerBytes(dtype, options.momentsDtype)) / gpu.bandwidth;
+  return compute / ASSUMED.train + update / ASSUMED.optimizer;
+}
+
+/** Seconds of every stage of `stages` on the GPU. */
+export function gpuSeconds(
+  config: CreamConfig,
+  model: ModelConfig,
+  dtype: Dtype,
+  work: Workload,
+  stages: readonly StageWork[],
+  gpu: Gpu,
+): number[] {
+  const shape = { model, dtype, gpu };
+  const { n } = config.sampling;
+  const generate = (lengths: Lengths, siblings: number) =>
+    decodeFloor(shape, lengths, siblings, liveSequences(shape, lengths, siblings)) / ASSUMED.generate;
+  return stages.map((stage) => {
+    switch (stage.stage) {
+      case 'sft':
+        return trainSeconds(shape, config, config.sft, work.sft!.examples, work.sft!.lengths, 1);
+      case 'train':
+        return trainSeconds(shape, config, config.train, config.iterations * work.prompts, work.lengths, 2);
+      case 'sample': {
+        const prompts = (stage.generated / Math.max(1, n * work.lengths.response)) * work.lengths.prompt;
+        return stage.generated * generate(work.lengths, n) + scoreFloor(shape, prompts, 0) / ASSUMED.score;
+      }
+      case 'score': {
+        const { prompt, response } = work.lengths;
+        const groups = stage.scored / Math.max(1, prompt + n * Math.max(0, response - 1));
+        return scoreFloor(shape, stage.scored, groups * n * response) / ASSUMED.score;
+      }
+      default:
+        return stage.generated * generate(work.evaluation.lengths, 1);
+    }
+  });
+}
