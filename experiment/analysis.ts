@@ -108,6 +108,16 @@ export const CONTRASTS: readonly [Method, Method][] = [
   ['oracle', 'anchor-sample'],
 ];
 
+/** Seeds whose first iteration has a C below 1/2 (M_1's reward against M_0's likelihood, the same for all), and the others. */
+export function seedsByFirstC(family: Family): { low: Set<number>; high: Set<number> } {
+  const sides = { low: new Set<number>(), high: new Set<number>() };
+  for (const { seed, run } of family.runsOf(BASELINE)) {
+    const tau = run.iterations[0]?.tau ?? null;
+    if (tau !== null) sides[tau < 0 ? 'low' : 'high'].add(seed);
+  }
+  return sides;
+}
+
 /** Mean over seeds of a number of iteration t; null where no run has it. */
 export function meanAt(
   runs: readonly SeedRun[],

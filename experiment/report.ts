@@ -7,6 +7,7 @@ import { spreadOf } from './statistics.js';
 import { intervalChart, lineChart } from './svg.js';
 import {
   accuracyTable,
+  agreementTable,
   contrastTable,
   differenceTable,
   flippedTable,
@@ -71,6 +72,8 @@ function sectionOf(family: Family): string[] {
     contrastTable(family),
     title('what the iterations show (t = 1 to T, means over seeds)'),
     iterationTable(family),
+    title('where the first C was low'),
+    agreementTable(family),
     title('flipped labels'),
     flippedTable(family),
   ];

@@ -8,6 +8,7 @@ import {
   measured,
   primary,
   type SeedRun,
+  seedsByFirstC,
   type WarningRow,
 } from './analysis.js';
 import type { IterationRow } from './collect.js';
@@ -165,6 +166,31 @@ export function flippedTable(family: Family): string {
     family.methods.map((method) => {
       const runs = family.runsOf(method);
       return [method, ...iterationsOf(family).map((t) => flippedAt(runs, t))];
+    }),
+  );
+}
+
+/** What the final model gained over M1 where M0's likelihood agreed with M1's reward at first, and where it did not. */
+export function agreementTable(family: Family): string {
+  const { last } = family;
+  const { low, high } = seedsByFirstC(family);
+  const cells = (runs: readonly SeedRun[]) =>
+    (['sampled', 'greedy'] as const).map((measure) => {
+      const gains = runs.map(({ run }) => measured(run, last, measure) - measured(run, 1, measure));
+      return gains.length === 0 ? null : signed(spreadOf(gains).mean);
+    });
+  return table(
+    [
+      `M${last} − M1`,
+      `sampled, ${high.size} seeds with C >= 1/2 at t = 1`,
+      'greedy',
+      `sampled, ${low.size} seeds with C < 1/2`,
+      'greedy',
+    ],
+    family.methods.map((method) => {
+      const runs = family.runsOf(method);
+      const of = (seeds: ReadonlySet<number>) => cells(runs.filter(({ seed }) => seeds.has(seed)));
+      return [method, ...of(high), ...of(low)];
     }),
   );
 }
