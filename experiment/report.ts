@@ -32,6 +32,7 @@ export async function writeReport(folder: string, { regimes, results, time }: Re
   let thresholds: ReadonlyMap<string, number> | undefined;
   for (const regime of regimes) {
     const units = results.filter((unit) => unit.regime === regime.name);
+    if (units.length === 0) continue;
     const text = units.map((unit) => JSON.stringify(unit)).join(',\n');
     await writeFileDurably(join(folder, `${regime.name}.json`), `{"units":[\n${text}\n]}\n`);
     if (!units.some(({ runs }) => runs.length > 0)) continue;
