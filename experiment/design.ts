@@ -92,6 +92,14 @@ export const REGIMES: readonly Regime[] = [
     methods: ['srlm', 'cream', 'constant-0.8', 'anchor-sample', 'oracle'],
     seeds: seedsFrom(300, 4),
   },
+  {
+    name: 'ragged-control',
+    task: { ...raggedTrace(), name: 'ragged trace' },
+    sizes: SIZES,
+    betas: [4],
+    methods: ['srlm', 'cream', 'anchor-sample', 'likelihood-sample', 'likelihood-reward', 'oracle'],
+    seeds: seedsFrom(210, 6),
+  },
 ];
 
 /** One seed of a regime: a base model, and every method from it. */
