@@ -62,8 +62,9 @@ async function print(path: string): Promise<void> {
     for (const [i, row] of rows.entries()) {
       try {
         await write(`${JSON.stringify(row, cell)}\n`);
-      } catch (error) {
-        throw new Error(`row ${rowStart + i + 1}, ${error instanceof Error ? error.message : String(error)}`);
+      } catch (cause) {
+        const reason = cause instanceof Error ? cause.message : String(cause);
+        throw new Error(`row ${rowStart + i + 1}, ${reason}`, { cause });
       }
     }
     rowStart = rowEnd;
