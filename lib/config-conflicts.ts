@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { ConfigIssue } from './config-issues.js';
 import { type CreamConfig, DEFAULTS } from './config-schema.js';
+import { definitionOf } from './data/task-definitions.js';
 import { METHODS } from './methods.js';
 
 /** Combinations that the types allow but that cannot work, and settings that would have no effect. */
@@ -156,8 +157,23 @@ export function configConflicts(config: CreamConfig): ConfigIssue[] {
   if (data.evaluation.length === 0) withoutEffect('evaluation', 'data.evaluation');
 
   const names = data.evaluation.map((task) => task.name);
+  data.evaluation.forEach(({ task, scoring }, index) => {
+    if (scoring === 'generate' || definitionOf(task)?.answer !== 'number') return;
+    report(
+      `data.evaluation.${index}.scoring`,
+      `must be generate for ${task}, which has no options; it is ${scoring}`,
+    );
+  });
+  if (data.evaluation.length > 0 && data.evaluation.every(({ scoring }) => scoring === 'options')) {
+    for (const key of ['maxNewTokens', 'samples'] as const) {
+      if (evaluation[key] !== DEFAULTS.evaluation[key]) {
+        report(`evaluation.${key}`, 'has no effect where every task has scoring: options; remove it');
+      }
+    }
+  }
   names.forEach((name, index) => {
-    if (names.indexOf(name) !== index) report(`data.evaluation.${index}.name`, `is used twice: ${name}`);
+    if (name === '') report(`data.evaluation.${index}.name`, 'is missing: give the task a name, or a task');
+    else if (names.indexOf(name) !== index) report(`data.evaluation.${index}.name`, `is used twice: ${name}`);
   });
   return issues;
 }

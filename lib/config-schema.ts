@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { LORA_MODULES } from './data/adapter.js';
+import { TASK_NAMES } from './data/task-definitions.js';
 import { METHOD_NAMES, REWARD_SOURCES, WEIGHTS } from './methods.js';
 
 // The settings of a run, defined once: types, defaults (the paper's), checks, editor schema and reference table
@@ -155,11 +156,26 @@ export const configSchema = z.strictObject({
     evaluation: z
       .array(
         z.strictObject({
+          task: z
+            .enum(TASK_NAMES)
+            .optional()
+            .describe(
+              `A task of the paper: ${TASK_NAMES.join(', ')}. Checks the file, and words the options as lm-evaluation-harness does.`,
+            ),
           name: z
             .string()
-            .regex(/^[\w.-]{1,64}$/, { error: 'must be letters, digits, "_", "-" or "."' })
-            .describe('Name of the task in tables.'),
-          path: path.describe('Task records {question, choices|answer, label}.'),
+            .regex(/^[\w.-]{0,64}$/, { error: 'must be letters, digits, "_", "-" or "."' })
+            .default('')
+            .describe("Name of the task in tables; task's where that is given."),
+          path: path.describe(
+            'Task records {question, choices|answer, label}, or as published; JSON lines or Parquet.',
+          ),
+          scoring: z
+            .enum(['generate', 'options', 'both'])
+            .default('generate')
+            .describe(
+              'generate: the model writes answers. options: the likelihood of each option (acc, acc_norm). both: both.',
+            ),
           extract: extract.describe('How the answer is read from a response.'),
         }),
       )

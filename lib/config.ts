@@ -4,7 +4,7 @@ import { configConflicts } from './config-conflicts.js';
 import { type ConfigIssue, issuesOf } from './config-issues.js';
 import { type CreamConfig, configSchema } from './config-schema.js';
 import { CreamError } from './errors.js';
-import { withMethod } from './methods.js';
+import { isObject, withMethod } from './methods.js';
 
 // The settings of a run: checked, completed, with absolute paths. config-schema.ts defines them.
 
@@ -16,9 +16,19 @@ export {
   type TrainingOptions,
 } from './config-schema.js';
 
+/** Settings in which an evaluation that names a task of the paper has that name where it has no other. */
+function withTaskNames(input: unknown): unknown {
+  if (!isObject(input) || !isObject(input['data']) || !Array.isArray(input['data']['evaluation']))
+    return input;
+  const evaluation = (input['data']['evaluation'] as unknown[]).map((entry) =>
+    isObject(entry) && typeof entry['task'] === 'string' ? { name: entry['task'], ...entry } : entry,
+  );
+  return { ...input, data: { ...input['data'], evaluation } };
+}
+
 /** All that is wrong with a settings object, or the complete settings. Paths stay as they are. */
 export function checkConfig(input: unknown): { config: CreamConfig } | { issues: ConfigIssue[] } {
-  const complete = withMethod(input);
+  const complete = withTaskNames(withMethod(input));
   const parsed = configSchema.safeParse(complete);
   if (!parsed.success) return { issues: issuesOf(parsed.error, configSchema, complete) };
   const issues = configConflicts(parsed.data);

@@ -1,9 +1,12 @@
 import { basename, extname } from 'node:path';
-import { loadTask } from '../data/datasets.js';
+import { loadTask, type TaskProblem } from '../data/datasets.js';
+import { checkProblems, definitionOf, TASK_NAMES, type TaskDefinition } from '../data/task-definitions.js';
 import { resolveExtraction, taskPrompt } from '../data/tasks.js';
 import { Tokenizer } from '../data/tokenizer.js';
 import { CreamError } from '../errors.js';
-import { type AnswerFaults, evaluate } from '../stages/evaluate.js';
+import type { Model } from '../native/model.js';
+import { type AnswerFaults, type Evaluation, evaluate } from '../stages/evaluate.js';
+import { evaluateOptions, type OptionsEvaluation } from '../stages/evaluate-options.js';
 import type { Accuracy } from '../types.js';
 import type { Context } from './command.js';
 import { defaultConfig } from './defaults.js';
@@ -17,6 +20,7 @@ export interface EvaluateValues extends ModelValues {
   task: string;
   output: string | undefined;
   name: string | undefined;
+  scoring: 'generate' | 'options' | 'both';
   extract: 'auto' | 'choice' | 'number' | 'exact';
   maxNewTokens: number | undefined;
   samples: number;
@@ -28,56 +32,47 @@ export interface EvaluateValues extends ModelValues {
   json: boolean;
 }
 
+/** What of one task is measured. */
+interface Work {
+  name: string;
+  definition: TaskDefinition | undefined;
+  problems: TaskProblem[];
+  tokenizer: Tokenizer;
+  values: EvaluateValues;
+  signal: AbortSignal;
+  onDone: (done: number, total: number) => void;
+}
+
+/** `arc-easy=FILE`: a task of the paper; else the file of a task without a name. */
+function splitTask(value: string): { definition: TaskDefinition | undefined; path: string } {
+  const name = TASK_NAMES.find((one) => value.startsWith(`${one}=`));
+  return { definition: definitionOf(name), path: name === undefined ? value : value.slice(name.length + 1) };
+}
+
 /** `cream evaluate`: the stage on one task. */
 export async function evaluateTask(values: EvaluateValues, context: Context): Promise<void> {
   const { signal, terminal, isQuiet } = context;
-  const { samples, extract, chat, limit, seed } = values;
-  for (const key of ['temperature', 'topP'] as const) {
-    if (values[key] !== undefined && samples === 0) {
-      throw new CreamError('USAGE', `--${key === 'topP' ? 'top-p' : key} has no effect without --samples`);
-    }
-  }
+  const { definition, path } = splitTask(values.task);
+  checkOptions(values, definition);
   await prepareOutputFile(values.output);
-  const source = inputSource(values.task, signal);
+  const source = inputSource(path, signal);
   const { records } = await loadTask(source.name, source.options);
-  const problems = records.slice(0, limit);
+  if (definition !== undefined) checkProblems(records, definition, source.name);
+  const problems = records.slice(0, values.limit);
   const tokenizer = await Tokenizer.load(values.model);
-  const prompts = problems.map((problem) => ({
-    id: problem.id,
-    prompt: problem.prompt ?? taskPrompt(problem, resolveExtraction(extract, problem)),
-  }));
-  const ids = await tokenizer.promptIdsAll(prompts, { chat, signal });
-  const longest = ids.reduce((length, { length: one }) => Math.max(length, one), 0);
-
-  await using model = await loadModel(values.model, values, context);
-  const defaults = defaultConfig().evaluation;
-  const maxLength = model.config.maxPositionEmbeddings;
-  const name = values.name ?? basename(source.name, extname(source.name));
+  const name = values.name ?? definition?.name ?? basename(source.name, extname(source.name));
   const progress = new Progress(terminal, { isQuiet });
+  const onDone = (done: number, total: number) =>
+    progress.event({ type: 'progress', stage: 'evaluate', iteration: 0, done, total, unit: 'answers' });
+  const work: Work = { name, definition, problems, tokenizer, values, signal, onDone };
   try {
-    const evaluation = await evaluate(problems, model, tokenizer, {
-      name,
-      extract,
-      chat,
-      maxNewTokens: values.maxNewTokens ?? Math.max(1, Math.min(defaults.maxNewTokens, maxLength - longest)),
-      samples,
-      temperature: values.temperature ?? defaults.temperature,
-      topP: values.topP ?? defaults.topP,
-      seed,
-      maxLength,
-      signal,
-      onAnswer: (done, total) =>
-        progress.event({ type: 'progress', stage: 'evaluate', iteration: 0, done, total, unit: 'answers' }),
-    });
+    await using model = await loadModel(values.model, values, context);
+    const written = values.scoring === 'options' ? undefined : await byGeneration(model, work);
+    const scored = values.scoring === 'generate' ? undefined : await byOptions(model, work);
     progress.stop();
-    const { records: answers, greedy, sampled } = evaluation;
+    const answers = [...(written?.records ?? []), ...(scored?.records ?? [])];
     if (values.output !== undefined) await writeRecords(values.output, answers, terminal);
-    const text = values.json
-      ? JSON.stringify({ task: name, ...greedy, greedy, sampled })
-      : [
-          `${name}: greedy ${describe(greedy)}`,
-          ...(sampled === undefined ? [] : [`${name}: sampled ${describe(sampled)}`]),
-        ].join('\n');
+    const text = values.json ? asJson(name, written, scored) : asText(name, written, scored);
     // Answers that go to standard output are the result; the figures then go beside them.
     if (values.output === '-') terminal.note(text);
     else await terminal.print(`${text}\n`);
@@ -86,14 +81,85 @@ export async function evaluateTask(values: EvaluateValues, context: Context): Pr
   }
 }
 
-function describe({
-  accuracy,
-  interval,
-  correct,
-  total,
-  unparsable,
-  truncated,
-}: Accuracy & AnswerFaults): string {
+function checkOptions(values: EvaluateValues, definition: TaskDefinition | undefined): void {
+  const without = (keys: Record<string, unknown>, because: string) => {
+    for (const [option, value] of Object.entries(keys)) {
+      if (value === undefined || value === 0 || value === false || value === 'auto') continue;
+      throw new CreamError('USAGE', `--${option} has no effect ${because}`);
+    }
+  };
+  const { temperature, topP, samples, maxNewTokens, chat, extract } = values;
+  if (samples === 0) without({ temperature, 'top-p': topP }, 'without --samples');
+  if (values.scoring === 'generate') return;
+  if (definition?.answer === 'number') {
+    throw new CreamError(
+      'USAGE',
+      `${definition.title} has no options to score; leave --scoring ${values.scoring} out`,
+    );
+  }
+  if (values.scoring === 'options') {
+    without({ samples, 'max-new-tokens': maxNewTokens, chat, extract }, 'with --scoring options');
+  }
+}
+
+async function byGeneration(model: Model, work: Work): Promise<Evaluation> {
+  const { name, problems, tokenizer, values, signal } = work;
+  const { samples, extract, chat, seed } = values;
+  const prompts = problems.map((problem) => ({
+    id: problem.id,
+    prompt: problem.prompt ?? taskPrompt(problem, resolveExtraction(extract, problem)),
+  }));
+  const ids = await tokenizer.promptIdsAll(prompts, { chat, signal });
+  const longest = ids.reduce((length, { length: one }) => Math.max(length, one), 0);
+  const defaults = defaultConfig().evaluation;
+  const maxLength = model.config.maxPositionEmbeddings;
+  return evaluate(problems, model, tokenizer, {
+    name,
+    extract,
+    chat,
+    maxNewTokens: values.maxNewTokens ?? Math.max(1, Math.min(defaults.maxNewTokens, maxLength - longest)),
+    samples,
+    temperature: values.temperature ?? defaults.temperature,
+    topP: values.topP ?? defaults.topP,
+    seed,
+    maxLength,
+    signal,
+    onAnswer: work.onDone,
+  });
+}
+
+function byOptions(model: Model, work: Work): Promise<OptionsEvaluation> {
+  const { name, definition, problems, tokenizer, signal } = work;
+  return evaluateOptions(problems, model, tokenizer, {
+    name,
+    task: definition,
+    maxLength: model.config.maxPositionEmbeddings,
+    maxTokensPerBatch: defaultConfig().score.maxTokensPerBatch,
+    signal,
+    onProblem: work.onDone,
+  });
+}
+
+function asJson(name: string, written?: Evaluation, scored?: OptionsEvaluation): string {
+  return JSON.stringify({
+    task: name,
+    ...(written && { ...written.greedy, greedy: written.greedy, sampled: written.sampled }),
+    ...(scored && { acc: scored.acc, acc_norm: scored.acc_norm }),
+  });
+}
+
+function asText(name: string, written?: Evaluation, scored?: OptionsEvaluation): string {
+  return [
+    ...(written === undefined ? [] : [`${name}: greedy ${describe(written.greedy)}`]),
+    ...(written?.sampled === undefined ? [] : [`${name}: sampled ${describe(written.sampled)}`]),
+    ...(scored === undefined
+      ? []
+      : [`${name}: acc ${describe(scored.acc)}`, `${name}: acc_norm ${describe(scored.acc_norm)}`]),
+  ].join('\n');
+}
+
+function describe(found: Accuracy & Partial<AnswerFaults>): string {
+  const { accuracy, interval, correct, total, unparsable = 0, truncated = 0 } = found;
   const [low, high] = interval;
   const faults = [
     ...(unparsable > 0 ? [`${unparsable} without a readable answer`] : []),

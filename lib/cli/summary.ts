@@ -1,19 +1,22 @@
 import { relative } from 'node:path';
 import type { CreamConfig } from '../config.js';
-import type { RunSummary } from '../run/summary.js';
+import { ACCURACY_KINDS, type RunSummary } from '../run/summary.js';
 import type { Accuracy } from '../types.js';
 import { formatDuration, formatNumber, formatTable } from './format.js';
 
 /** The table M0 .. Mn, with what its columns mean and the warnings of the run. */
 export function summaryTable(summary: RunSummary): string {
   const tasks = [...new Set(summary.models.flatMap((model) => model.tasks.map(({ name }) => name)))];
-  const isSampled = (name: string): boolean =>
-    summary.models.some((model) =>
-      model.tasks.some((task) => task.name === name && task.sampled !== undefined),
-    );
+  const columns = tasks.flatMap((name) =>
+    ACCURACY_KINDS.filter((kind) =>
+      summary.models.some((model) =>
+        model.tasks.some((task) => task.name === name && task[kind] !== undefined),
+      ),
+    ).map((kind) => ({ name, kind })),
+  );
   const header = [
     'model',
-    ...tasks.flatMap((name) => [`${name} greedy`, ...(isSampled(name) ? [`${name} sampled`] : [])]),
+    ...columns.map(({ name, kind }) => `${name} ${kind}`),
     'C',
     'random C',
     'tau',
@@ -30,10 +33,7 @@ export function summaryTable(summary: RunSummary): string {
     const { consistency, rankingAccuracy } = asPolicy ?? (isLast ? summary.final : undefined) ?? {};
     return [
       model.model,
-      ...tasks.flatMap((name) => {
-        const task = model.tasks.find((one) => one.name === name);
-        return [accuracyCell(task?.greedy), ...(isSampled(name) ? [accuracyCell(task?.sampled)] : [])];
-      }),
+      ...columns.map(({ name, kind }) => accuracyCell(model.tasks.find((one) => one.name === name)?.[kind])),
       shareCell(consistency?.mean),
       consistency?.nullBand ? consistency.nullBand.map((bound) => bound.toFixed(2)).join('-') : '-',
       shareCell(consistency?.tau),

@@ -162,8 +162,11 @@ async function problemsOf(directory: string, file: string): Promise<Map<string, 
     const problems = columns.get(column) ?? new Map<string, number>();
     columns.set(column, problems.set(id, value));
   };
-  for (const { id, task, greedy, samples } of await readVerified<Answered>(directory, file)) {
+  for (const { id, task, greedy, samples, ...kinds } of await readVerified<Answered>(directory, file)) {
     if (greedy !== undefined) add(task, id, isRight(greedy));
+    for (const kind of ['acc', 'acc_norm']) {
+      if (kinds[kind] !== undefined) add(`${task} ${kind}`, id, isRight(kinds[kind]));
+    }
     if (Array.isArray(samples) && samples.length > 0)
       add(`${task} sampled`, id, meanOf(samples.map(isRight)));
   }

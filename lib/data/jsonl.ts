@@ -2,11 +2,13 @@ import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import type { Readable } from 'node:stream';
 import { CreamError } from '../errors.js';
+import { isParquet, ParquetLines } from './parquet.js';
 
-// JSON Lines: one JSON object per line, UTF-8. A byte order mark, CRLF line ends and blank lines are accepted.
+// JSON Lines: one JSON object per line, UTF-8. A byte order mark, CRLF line ends and blank lines are accepted. Files
+// that begin as Parquet files do are read as such; their rows count as lines.
 // Every fault is an INVALID_DATA error that begins with `path:line:`.
 
-/** A parsed line. Read fields with {@link field}: a key like "__proto__" or "constructor" is only data. */
+/** A parsed line, or a row of a Parquet file. Read fields with {@link field}: a key like "__proto__" or "constructor" is only data. */
 export interface JsonlRow {
   path: string;
   /** Counted from 1. */
@@ -97,6 +99,12 @@ export async function readJsonl<T extends object>(
 
 /** Streams rows; a faulty line comes as the error that describes it, so that the caller may go on after it. */
 async function* readRows(path: string, options: JsonlOptions): AsyncGenerator<JsonlRow | CreamError> {
+  if (options.stream === undefined && (await isParquet(path))) {
+    await using rows = new ParquetLines(path);
+    yield* readRows(path, { ...options, stream: rows.stream });
+    await rows.finish();
+    return;
+  }
   let line = 0;
   for await (const bytes of readLines(path, options)) {
     line += 1;
@@ -144,7 +152,7 @@ function parseLine(path: string, line: number, bytes: Buffer | number): JsonlRow
 
 function recogniseOtherFormat(bytes: Buffer): string | undefined {
   const magic = bytes.subarray(0, 4).toString('latin1');
-  if (magic === 'PAR1') return 'the file is Parquet; convert it to JSON Lines (one JSON object per line)';
+  if (magic === 'PAR1') return 'the input is Parquet, which cannot be read from a pipe; name the file';
   if (magic.startsWith('\x1f\x8b')) return 'the file is compressed with gzip; unpack it first';
   if (magic.startsWith('\xff\xfe') || magic.startsWith('\xfe\xff'))
     return 'the file is UTF-16; save it as UTF-8';

@@ -4,14 +4,38 @@ import { has, nonEmptyText } from './rows.js';
 // The rows of the paper's test sets as their publishers write them, in the form of this project. ARC and GSM8K need no
 // more than the name of the answer; OpenBookQA names its question otherwise; SIQA has its options in three fields.
 
+type JsonObject = Readonly<Record<string, unknown>>;
+
 const SIQA_OPTIONS = { answerA: 'A', answerB: 'B', answerC: 'C' } as const;
 
 /** The row with `question`, `choices` and `label` where it is one of the public forms, else as it is. */
 export function publicForm(row: JsonlRow): JsonlRow {
   if (has(row, 'question', ...Object.keys(SIQA_OPTIONS))) return siqa(row);
+  const nested = field(row, 'question');
+  if (typeof nested === 'object' && nested !== null && has(row, 'answerKey')) return ai2(row, nested);
   if (!has(row, 'answerKey') || has(row, 'label')) return row;
   const { answerKey: label, question_stem: stem, ...rest } = row.value;
   return { ...row, value: { ...rest, label, ...(stem === undefined ? {} : { question: stem }) } };
+}
+
+/** {id, question: {stem, choices: [{text, label}]}, answerKey}: ARC and OpenBookQA as AI2 first published them. */
+function ai2(row: JsonlRow, question: object): JsonlRow {
+  const { question: _, answerKey: label, ...rest } = row.value;
+  const { stem, choices } = question as { stem?: unknown; choices?: unknown };
+  const options = Array.isArray(choices)
+    ? (choices as unknown[]).map((choice) => Object(choice) as JsonObject)
+    : [];
+  const letters = options.map((option) => String(option['label']));
+  if (new Set(letters).size !== letters.length) {
+    throw rowError(row, `question.choices has one label twice: ${quote(letters)}`);
+  }
+  const value = {
+    ...rest,
+    label,
+    question: stem,
+    choices: { label: letters, text: options.map((option) => option['text']) },
+  };
+  return { ...row, value };
 }
 
 /** {context, question, answerA, answerB, answerC, label: "1" | "2" | "3"} */

@@ -9,7 +9,7 @@ import { checkMessages } from './messages.js';
 /** The row's `id` as text, or one made of the file's name and the line. */
 export function rowId(row: JsonlRow): string {
   const id = field(row, 'id');
-  if (id === undefined) return `${basename(row.path).replace(/\.jsonl?$/, '')}-${row.line}`;
+  if (id === undefined) return `${basename(row.path).replace(/\.(jsonl?|parquet)$/, '')}-${row.line}`;
   if (typeof id === 'string' && id !== '') return id;
   if (typeof id === 'number' && Number.isSafeInteger(id)) return String(id);
   throw rowError(row, `id must be text or a whole number, got ${quote(id)}`);

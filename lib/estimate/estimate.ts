@@ -2,10 +2,10 @@ import { readFile, statfs } from 'node:fs/promises';
 import { totalmem } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { CreamConfig } from '../config.js';
-import { loadTask } from '../data/datasets.js';
 import { type ModelConfig, readModelConfig } from '../data/model-config.js';
 import { Tokenizer } from '../data/tokenizer.js';
 import { CreamError } from '../errors.js';
+import { loadProblems } from '../run/tasks.js';
 import { promptsPerIteration, readPrompts, readSftExamples } from '../run/inputs.js';
 import { loraOptions } from '../run/models.js';
 import { diskOf } from './disk.js';
@@ -111,9 +111,10 @@ async function readWorkload(
     workload.prompts = promptsPerIteration(sampling.promptsPerIteration, prompts.length, iterations);
     workload.lengths.prompt = mean(prompts.map(({ promptIds }) => promptIds.length));
   }
-  for (const { path } of data.evaluation) {
-    const { records } = await loadTask(path, signal === undefined ? {} : { signal });
-    workload.evaluation.problems += Math.min(records.length, evaluation.limit ?? records.length);
+  for (const task of data.evaluation) {
+    if (task.scoring === 'options') continue;
+    const { problems } = await loadProblems(task, evaluation.limit, signal);
+    workload.evaluation.problems += problems.length;
   }
   return workload;
 }

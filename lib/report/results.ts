@@ -47,7 +47,11 @@ const stageResult = z.object({
   meanWeight: numberOrNull,
   choices: counts,
   metrics: counts,
-  tasks: orNone(z.array(z.object({ name: z.string(), greedy: accuracy, sampled: accuracy }))),
+  tasks: orNone(
+    z.array(
+      z.object({ name: z.string(), greedy: accuracy, sampled: accuracy, acc: accuracy, acc_norm: accuracy }),
+    ),
+  ),
 });
 
 /** The fields of a stage's result that are what they should be. */

@@ -9,7 +9,14 @@ export interface TaskSummary {
   greedy?: Accuracy & AnswerFaults;
   /** Mean over `samples` responses per problem at the configured temperature. */
   sampled?: Accuracy & AnswerFaults;
+  /** By likelihood of the options, as lm-evaluation-harness names them: see lib/stages/evaluate-options.ts. */
+  acc?: Accuracy;
+  acc_norm?: Accuracy;
 }
+
+/** The ways in which a task is measured, in the order of tables. */
+export const ACCURACY_KINDS = ['greedy', 'sampled', 'acc', 'acc_norm'] as const;
+export type AccuracyKind = (typeof ACCURACY_KINDS)[number];
 
 /** Answers in which none could be read (they count as wrong), and answers cut by the length limit. */
 export interface AnswerFaults {

@@ -1,10 +1,18 @@
+import { accuracyOf } from '../accuracy.js';
+import type { CreamConfig } from '../config.js';
 import { loadTask, type TaskProblem } from '../data/datasets.js';
+import { checkProblems, definitionOf } from '../data/task-definitions.js';
 import type { Tokenizer } from '../data/tokenizer.js';
 import type { Model } from '../native/model.js';
-import { accuracyOf, type Answer, evaluate, type EvaluatedProblem } from '../stages/evaluate.js';
+import { type Answer, evaluate, type EvaluatedProblem } from '../stages/evaluate.js';
+import { evaluateOptions, type ScoredOptions, summarizeOptions } from '../stages/evaluate-options.js';
 import type { Accuracy } from '../types.js';
 import type { Run, StageInfo } from './run.js';
 import type { AnswerFaults, TaskSummary } from './summary.js';
+
+type Task = CreamConfig['data']['evaluation'][number];
+/** A line of a model's evaluation file. */
+export type EvaluationLine = EvaluatedProblem | ScoredOptions;
 
 function accuracy(answers: readonly (readonly Answer[])[]): Accuracy & AnswerFaults {
   const all = answers.flat();
@@ -15,6 +23,20 @@ function accuracy(answers: readonly (readonly Answer[])[]): Accuracy & AnswerFau
   };
 }
 
+/** The problems of a task as a run measures them. Throws INVALID_DATA where they are not of the kind that it names. */
+export async function loadProblems(
+  { task, path, scoring }: Pick<Task, 'task' | 'path' | 'scoring'>,
+  limit: number | undefined,
+  signal?: AbortSignal,
+): Promise<{ problems: TaskProblem[]; answersEach: (samples: number) => number }> {
+  const { records } = await loadTask(path, signal === undefined ? {} : { signal });
+  const definition = definitionOf(task);
+  if (definition !== undefined) checkProblems(records, definition, path);
+  const answersEach = (samples: number) =>
+    (scoring === 'options' ? 0 : 1 + samples) + (scoring === 'generate' ? 0 : 1);
+  return { problems: records.slice(0, limit), answersEach };
+}
+
 /** A model's accuracy on every held-out task of a run, in chunks of problems that are committed one by one. */
 export async function evaluateTasks(
   run: Run,
@@ -22,59 +44,87 @@ export async function evaluateTasks(
   maxLength: number,
   model: Model,
   info: StageInfo,
-): Promise<{ tasks: TaskSummary[]; records: EvaluatedProblem[]; metrics: Record<string, number> }> {
-  const { data, evaluation, sampling, seed } = run.config;
+): Promise<{ tasks: TaskSummary[]; records: EvaluationLine[]; metrics: Record<string, number> }> {
+  const { data, evaluation, sampling, score, seed } = run.config;
   const { signal } = run;
-  const tasks: {
-    name: string;
-    extract: (typeof data.evaluation)[number]['extract'];
-    problems: TaskProblem[];
-  }[] = [];
-  for (const { name, path, extract } of data.evaluation) {
-    const { records } = await loadTask(path, { signal });
-    tasks.push({ name, extract, problems: records.slice(0, evaluation.limit) });
-  }
-  const perProblem = 1 + evaluation.samples;
-  const total = tasks.reduce((sum, { problems }) => sum + problems.length * perProblem, 0);
+  const loaded = await Promise.all(
+    data.evaluation.map(async (task) => ({
+      ...task,
+      ...(await loadProblems(task, evaluation.limit, signal)),
+    })),
+  );
+  const { samples } = evaluation;
+  const total = loaded.reduce(
+    (sum, { problems, answersEach }) => sum + problems.length * answersEach(samples),
+    0,
+  );
   const rate = run.rate(info, total, 'answers');
+  let before = 0;
 
-  const summaries: TaskSummary[] = [];
-  const records: EvaluatedProblem[] = [];
-  for (const { name, extract, problems } of tasks) {
-    const before = records.length * perProblem;
-    const work = async (chunk: readonly TaskProblem[]) => {
-      const { maxNewTokens, samples, temperature, topP } = evaluation;
-      const { records: evaluated } = await evaluate(chunk, model, tokenizer, {
-        name,
-        extract,
-        chat: data.chat,
-        maxNewTokens,
-        samples,
-        temperature,
-        topP,
-        seed,
-        maxLength,
-        signal,
-        onAnswer: () => rate.advance(1),
-      });
-      return evaluated;
-    };
-    const evaluated = await run.chunks(info, problems, work, {
-      part: name,
+  /** One way of measuring all problems of a task; `each` answers per problem. */
+  const inChunks = async <Result extends EvaluationLine>(
+    part: string,
+    problems: readonly TaskProblem[],
+    each: number,
+    work: (chunk: readonly TaskProblem[]) => Promise<Result[]>,
+  ): Promise<Result[]> => {
+    const results = await run.chunks(info, problems, work, {
+      part,
       chunkSize: sampling.chunkSize * sampling.n,
-      onChunk: (done, isNew) => rate.reached(before + done * perProblem, isNew),
+      onChunk: (done, isNew) => rate.reached(before + done * each, isNew),
     });
-    const sampled = evaluated.flatMap((record) => (record.samples === undefined ? [] : [record.samples]));
-    summaries.push({
-      name,
-      greedy: accuracy(evaluated.map((record) => [record.greedy])),
-      ...(sampled.length === 0 ? {} : { sampled: accuracy(sampled) }),
-    });
-    records.push(...evaluated);
+    before += problems.length * each;
+    return results;
+  };
+
+  const tasks: TaskSummary[] = [];
+  const records: EvaluationLine[] = [];
+  for (const { name, task, extract, scoring, problems } of loaded) {
+    const summary: TaskSummary = { name };
+    if (scoring !== 'options') {
+      const answered = await inChunks(name, problems, 1 + samples, async (chunk) => {
+        const { maxNewTokens, temperature, topP } = evaluation;
+        const { records: evaluated } = await evaluate(chunk, model, tokenizer, {
+          name,
+          extract,
+          chat: data.chat,
+          maxNewTokens,
+          samples,
+          temperature,
+          topP,
+          seed,
+          maxLength,
+          signal,
+          onAnswer: () => rate.advance(1),
+        });
+        return evaluated;
+      });
+      const sampled = answered.flatMap((record) => (record.samples === undefined ? [] : [record.samples]));
+      summary.greedy = accuracy(answered.map((record) => [record.greedy]));
+      if (sampled.length > 0) summary.sampled = accuracy(sampled);
+      records.push(...answered);
+    }
+    if (scoring !== 'generate') {
+      const scored = await inChunks(`${name}~options`, problems, 1, async (chunk) => {
+        const { records: evaluated } = await evaluateOptions(chunk, model, tokenizer, {
+          name,
+          task: definitionOf(task),
+          maxLength,
+          maxTokensPerBatch: score.maxTokensPerBatch,
+          signal,
+        });
+        return evaluated;
+      });
+      Object.assign(summary, summarizeOptions(scored));
+      records.push(...scored);
+    }
+    tasks.push(summary);
   }
-  const metrics = summaries.flatMap(({ name, greedy, sampled }): [string, number][] => [
-    ...(greedy === undefined ? [] : [[`accuracy/${name}`, greedy.accuracy] as [string, number]]),
-    ...(sampled === undefined ? [] : [[`sampled_accuracy/${name}`, sampled.accuracy] as [string, number]]),
-  ]);
-  return { tasks: summaries, records, metrics: Object.fromEntries(metrics) };
+  const metrics = tasks.flatMap(({ name, greedy, sampled, acc, acc_norm }): [string, number][] => {
+    const found = { accuracy: greedy, sampled_accuracy: sampled, acc, acc_norm };
+    return Object.entries(found).flatMap(([kind, value]) =>
+      value === undefined ? [] : [[`${kind}/${name}`, value.accuracy] as [string, number]],
+    );
+  });
+  return { tasks, records, metrics: Object.fromEntries(metrics) };
 }

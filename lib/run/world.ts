@@ -1,7 +1,6 @@
 import { gradeResponse } from '../data/answers.js';
 import { Tokenizer } from '../data/tokenizer.js';
 import { CreamError } from '../errors.js';
-import type { EvaluatedProblem } from '../stages/evaluate.js';
 import { Model } from '../native/model.js';
 import type { SftExample } from '../stages/sft.js';
 import type { Group } from '../types.js';
@@ -17,7 +16,7 @@ import { loraOptions, Models } from './models.js';
 import { checkpointFolder } from './run-dir.js';
 import type { Run, StageInfo } from './run.js';
 import type { TaskSummary } from './summary.js';
-import { evaluateTasks } from './tasks.js';
+import { evaluateTasks, type EvaluationLine } from './tasks.js';
 
 /** What the steps of a run share: the models, the tokenizer and the data, read when they are first needed. */
 export interface World {
@@ -35,7 +34,7 @@ export interface World {
   evaluateTasks: (
     model: Model,
     info: StageInfo,
-  ) => Promise<{ tasks: TaskSummary[]; records: EvaluatedProblem[]; metrics: Record<string, number> }>;
+  ) => Promise<{ tasks: TaskSummary[]; records: EvaluationLine[]; metrics: Record<string, number> }>;
   onStep: (info: StageInfo) => (step: number, total: number, metrics: Record<string, number>) => void;
 }
 

@@ -47,7 +47,7 @@ t.test('each fault is an error with file and line', async (t) => {
     ],
     [Buffer.from('{"a":1}\n{"a":"\xed\xa0\x80"}\n', 'latin1'), /rows\.jsonl:2: the line is not valid UTF-8/],
     [Buffer.from('\ufeff{"a":1}\n', 'utf16le'), /rows\.jsonl:1: the file is UTF-16/],
-    [Buffer.from('PAR1\x15\x04', 'latin1'), /rows\.jsonl:1: the file is Parquet/],
+    [Buffer.from('PAR1\x15\x04', 'latin1'), /rows\.jsonl: the Parquet file cannot be read/],
     [Buffer.of(0x1f, 0x8b, 8, 0), /rows\.jsonl:1: the file is compressed with gzip/],
     [
       `{"a":1}\n{"a":"${'x'.repeat(100)}"}\n`,

@@ -47,6 +47,33 @@ t.test('OpenBookQA: question_stem', async (t) => {
   });
 });
 
+t.test('ARC and OpenBookQA as AI2 first published them', async (t) => {
+  const choices = [
+    { text: 'iron', label: 'A' },
+    { text: 'wood', label: 'B' },
+  ];
+  const question = { stem: 'Magnetic?', choices };
+  t.match(await one({ id: 'Mercury_1', question, answerKey: 'A' }), {
+    id: 'Mercury_1',
+    question: 'Magnetic?',
+    choices: { A: 'iron', B: 'wood' },
+    label: 'A',
+  });
+  const twice = [choices[0], { ...choices[1], label: 'A' }];
+  for (const faulty of [
+    { stem: 'Magnetic?' },
+    { choices },
+    { ...question, choices: twice },
+    { ...question, choices: [7, null] },
+  ]) {
+    await t.rejects(
+      one({ question: faulty, answerKey: 'A' }),
+      { code: 'INVALID_DATA' },
+      JSON.stringify(faulty),
+    );
+  }
+});
+
 t.test('SIQA: context before the question, the label counts the answers', async (t) => {
   const problem = await one(SIQA);
   t.match(problem, {

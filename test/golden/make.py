@@ -14,7 +14,9 @@ import torch
 import checkpoints
 import lora
 import models
+import options
 import paired_tests
+import parquet
 import preference_trl
 import ranks
 import steps
@@ -37,6 +39,8 @@ def main() -> None:
     ranks.make()
     student_t.make()
     paired_tests.make()
+    options.make()
+    parquet.make()
     size = sum(file.stat().st_size for file in FOLDER.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
     print(f"{size / 1e6:.2f} MB in test/golden")
     if size > LIMIT_BYTES:

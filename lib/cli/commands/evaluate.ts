@@ -16,12 +16,18 @@ export const evaluateCommand = defineCommand({
   describe: 'accuracy of a model on held-out problems, with a 95 % interval',
   options: {
     model: path('model folder', { alias: 'm', required: true }),
-    task: path('problems: JSON lines {question, choices|answer, label}; - is standard input', {
-      alias: 'i',
-      required: true,
-    }),
+    task: path(
+      'file of problems {question, choices|answer, label}, JSON lines or Parquet; - is standard input; ' +
+        "NAME=FILE for the paper's tasks as published: arc-easy, arc-challenge, openbookqa, siqa, gsm8k",
+      { alias: 'i', required: true },
+    ),
     output: path('file for every answer and its verdict (JSON lines)', { alias: 'o' }),
     name: text('name of the task', { defaultText: "the file's" }),
+    scoring: choice(
+      'generate: answers are written; options: the likelihood of each option (acc, acc_norm); both',
+      ['generate', 'options', 'both'],
+      { default: 'generate' },
+    ),
     extract: choice('how the answer is read', ['auto', 'choice', 'number', 'exact'], { default: 'auto' }),
     maxNewTokens: integer('length limit of an answer', {
       min: 1,
@@ -37,7 +43,13 @@ export const evaluateCommand = defineCommand({
     ...ADAPTER_OPTION,
     ...MODEL_OPTIONS,
   },
-  examples: [['evaluate -m ./model --task gsm8k.test.jsonl', 'greedy accuracy']],
+  examples: [
+    ['evaluate -m ./model --task gsm8k.test.jsonl', 'greedy accuracy'],
+    [
+      'evaluate -m ./model --task arc-easy=test-00000-of-00001.parquet --scoring options',
+      'acc and acc_norm as lm-evaluation-harness',
+    ],
+  ],
   async run(values, context) {
     const { evaluateTask } = await import('../evaluate.js');
     await evaluateTask(values, context);

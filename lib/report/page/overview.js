@@ -67,6 +67,12 @@ function accuracyCell(accuracy) {
   return [fixed(accuracy.accuracy), ' ', h('small', {}, `[${fixed(low, 2)}, ${fixed(high, 2)}]`)];
 }
 
+/** Ways of measuring a task. */
+const KINDS = /** @type {const} */ (['greedy', 'sampled', 'acc', 'acc_norm']);
+
+/** The kind to show where there is room for one. @param {readonly string[]} kinds */
+const first = (kinds) => ['sampled', 'greedy', 'acc_norm', 'acc'].find((kind) => kinds.includes(kind));
+
 /** Names of all tasks. @param {readonly Run[]} runs */
 const tasksOf = (runs) => [
   ...new Set(runs.flatMap(({ models }) => models.flatMap(({ tasks }) => tasks.map(({ name }) => name)))),
@@ -80,11 +86,11 @@ function accuracyCharts(runs) {
   const models = Math.max(...runs.map((run) => run.models.length));
   const categories = Array.from({ length: models }, (_, place) => `M${place}`);
   return tasksOf(runs).map((task) => {
-    const kinds = /** @type {const} */ (['greedy', 'sampled']).filter((kind) =>
+    const kinds = KINDS.filter((kind) =>
       runs.some((run) => categories.some((_, place) => measured(run, place, task)?.[kind])),
     );
     // One run: both kinds. Several: one kind, or the chart says too much at once.
-    const shown = runs.length === 1 ? kinds : kinds.slice(-1);
+    const shown = runs.length === 1 ? kinds : kinds.filter((kind) => kind === first(kinds));
     const series = runs.flatMap((run, which) =>
       shown.map((kind, k) => ({
         label: runs.length === 1 ? kind : run.name,
@@ -158,9 +164,9 @@ export function consistencyTrend(runs) {
 function modelTable(runs) {
   const tasks = tasksOf(runs);
   const kinds = tasks.flatMap((task) =>
-    /** @type {const} */ (['greedy', 'sampled'])
-      .filter((kind) => runs.some((run) => run.models.some((_, place) => measured(run, place, task)?.[kind])))
-      .map((kind) => ({ task, kind })),
+    KINDS.filter((kind) =>
+      runs.some((run) => run.models.some((_, place) => measured(run, place, task)?.[kind])),
+    ).map((kind) => ({ task, kind })),
   );
   const header = [
     'model',
