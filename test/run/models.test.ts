@@ -57,8 +57,15 @@ t.test('models that fit together are loaded once and never move', async (t) => {
   await models.policy(2);
   await score(0);
   t.strictSame(take(), [
-    ...['load M1', 'score M1', 'load M0', 'score M0'],
-    ...['score M2', 'score M0', 'load M1', 'score M1', 'score M0'],
+    'load M1',
+    'score M1',
+    'load M0',
+    'score M0',
+    'score M2',
+    'score M0',
+    'load M1',
+    'score M1',
+    'score M0',
   ]);
   t.equal(models.takeMovedSeconds(), 0);
 });
@@ -74,8 +81,12 @@ t.test('large ones leave the GPU to sampling and training, and come back for the
   models.becomes(2);
   await score(2, 0, 1);
   t.strictSame(take(), [
-    ...['score M2', 'onload M0', 'score M0'],
-    ...['offload M0', 'load M1', 'score M1'], // 68 of 100 are taken: no room for a third
+    'score M2',
+    'onload M0',
+    'score M0',
+    'offload M0',
+    'load M1',
+    'score M1', // 68 of 100 are taken: no room for a third
   ]);
   t.equal(models.takeMovedSeconds(), 1.25);
   t.equal(models.takeMovedSeconds(), 0);
