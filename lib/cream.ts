@@ -197,7 +197,8 @@ async function scoreResponses(
       ? rewarded.map(({ previousRewards: _, previousLogprobs: __, ...group }) => group)
       : rewarded;
     await write(run, scoresOf(t, author), records);
-    return { result: { passes: Object.keys(passes).length } };
+    const movedSeconds = models.takeMovedSeconds(); // of weights between a GPU and its host
+    return { result: { passes: Object.keys(passes).length, ...(movedSeconds > 0 && { movedSeconds }) } };
   });
 }
 

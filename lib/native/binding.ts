@@ -239,6 +239,9 @@ export interface NativeModel {
   /** Resolves to the names of the files written into an existing directory, each flushed to disk. */
   save(directory: string, maxShardBytes: number): Promise<string[]>;
   clone(): Promise<NativeModel>;
+  /** native/model/residence.h: seconds of the move. */
+  offload(): Promise<number>;
+  onload(): Promise<number>;
   /** A handle of its own on the same weights, with a new adapter that changes nothing yet. */
   addAdapter(options: LoraOptions, seed: bigint): Promise<NativeModel>;
   /** The same with the tensors of an adapter_model.safetensors. */

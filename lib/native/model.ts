@@ -287,6 +287,20 @@ export class Model implements AsyncDisposable {
     );
   }
 
+  /**
+   * Moves the weights to pinned host memory, so that another model has room on the GPU; adapters over them go with
+   * them. Until `onload()` only that and `dispose()` may be called. Returns the seconds that it took; 0 on the CPU, where
+   * nothing moves.
+   */
+  async offload(): Promise<number> {
+    return native(() => this.#native.offload());
+  }
+
+  /** Brings the weights back. Returns the seconds that it took. */
+  async onload(): Promise<number> {
+    return native(() => this.#native.onload());
+  }
+
   /** Releases the memory once the verbs in progress have ended. Later calls reject. */
   dispose(): void {
     this.#native.dispose();

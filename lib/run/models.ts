@@ -15,18 +15,32 @@ export interface ModelsOptions {
   /** Adapters in place of full fine-tuning. */
   lora?: LoraOptions | undefined;
   seed: number;
+  /** Memory of the GPU that the models are on, in bytes; left out on the CPU. */
+  gpuMemory?: (() => Promise<{ free: number; total: number }>) | undefined;
 }
+
+/** Idle models stay on the GPU through sampling and training while they take at most this share of it together. */
+const IDLE_SHARE = 0.05;
+/** Of the GPU's memory, what a scoring pass needs beside the weights. */
+const WORKING_SHARE = 0.1;
+
+const bytesOf = ({ numParameters, dtype }: Pick<Model, 'numParameters' | 'dtype'>): number =>
+  numParameters * (dtype === 'float32' ? 4 : 2);
 
 /**
  * The models of a run, by number: M0, M1, ... The policy stays resident and is trained in place.
  *
- * Full fine-tuning: the base and the previous policy are loaded for their scoring pass and released after it, so that
- * at most two models are in memory (and one beside the optimizer). Loading costs seconds, a third resident model a third
- * of the memory. Adapters: the base stays in memory, and every other model is an adapter over it.
+ * Full fine-tuning on the CPU: the base and the previous policy are loaded for their scoring pass and released after it,
+ * so that at most two models are in memory (and one beside the optimizer). Loading costs seconds, a third resident model
+ * a third of the memory. On a GPU the two are kept: beside the policy while they fit, else in pinned host memory, from
+ * where they come back for their pass. Adapters: the base stays in memory, and every other model is an adapter over it.
  */
 export class Models {
   #resident: { number: number; model: Model } | undefined;
   #base: Model | undefined;
+  /** Models that wait on the GPU or beside it, by folder: the base, and the previous policy of the last pass. */
+  readonly #idle = new Map<string, { model: Model; isAway: boolean }>();
+  #movedSeconds = 0;
   readonly #options: ModelsOptions;
 
   constructor(options: ModelsOptions) {
@@ -35,6 +49,7 @@ export class Models {
 
   /** M_number, kept in memory until another policy is asked for. */
   async policy(number: number): Promise<Model> {
+    await this.#clearIdle();
     const resident = this.#resident;
     if (resident !== undefined && this.#isResident(number)) return resident.model;
     this.#releasePolicy();
@@ -47,12 +62,22 @@ export class Models {
   async borrow<T>(number: number, use: (model: Model) => Promise<T>): Promise<T> {
     if (this.#isBase(number) && this.#options.lora !== undefined) return use(await this.#baseModel());
     if (this.#resident !== undefined && this.#isResident(number)) return use(this.#resident.model);
+    if (this.#options.gpuMemory !== undefined && this.#options.lora === undefined) {
+      return use(await this.#fetch(number, this.#options.gpuMemory));
+    }
     const model = await this.#make(number);
     try {
       return await use(model);
     } finally {
       model.dispose();
     }
+  }
+
+  /** Seconds since the last call in which weights moved between GPU and host. */
+  takeMovedSeconds(): number {
+    const seconds = this.#movedSeconds;
+    this.#movedSeconds = 0;
+    return seconds;
   }
 
   /** The resident model was trained in place and saved: it is M_number now. */
@@ -64,6 +89,49 @@ export class Models {
     this.#releasePolicy();
     this.#base?.dispose();
     this.#base = undefined;
+    for (const { model } of this.#idle.values()) model.dispose();
+    this.#idle.clear();
+  }
+
+  /** M_number on the GPU, kept there or brought back, with room beside it to work. */
+  async #fetch(number: number, memory: NonNullable<ModelsOptions['gpuMemory']>): Promise<Model> {
+    const folder = this.#options.directoryOf(number);
+    const base = this.#options.directoryOf(0);
+    for (const [name, { model }] of this.#idle) {
+      if (name === folder || name === base || folder === base) continue;
+      model.dispose(); // the previous policy of an earlier pass
+      this.#idle.delete(name);
+    }
+    const known = this.#idle.get(folder);
+    if (known !== undefined && !known.isAway) return known.model;
+    const reference = known?.model ?? this.#resident?.model;
+    const { free, total } = await memory();
+    if (reference !== undefined && free < bytesOf(reference) + WORKING_SHARE * total) await this.#moveAway();
+    if (known === undefined) {
+      const model = await this.#make(number);
+      this.#idle.set(folder, { model, isAway: false });
+      return model;
+    }
+    this.#movedSeconds += await known.model.onload();
+    known.isAway = false;
+    return known.model;
+  }
+
+  async #moveAway(): Promise<void> {
+    for (const entry of this.#idle.values()) {
+      if (entry.isAway) continue;
+      this.#movedSeconds += await entry.model.offload();
+      entry.isAway = true;
+    }
+  }
+
+  /** Before the policy samples or trains: large idle models leave the GPU to it. */
+  async #clearIdle(): Promise<void> {
+    if (this.#options.gpuMemory === undefined || this.#idle.size === 0) return;
+    const idle = [...this.#idle.values()].filter(({ isAway }) => !isAway);
+    const bytes = idle.reduce((sum, { model }) => sum + bytesOf(model), 0);
+    const { total } = await this.#options.gpuMemory();
+    if (bytes > IDLE_SHARE * total) await this.#moveAway();
   }
 
   #releasePolicy(): void {

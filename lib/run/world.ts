@@ -1,6 +1,7 @@
 import { gradeResponse } from '../data/answers.js';
 import { Tokenizer } from '../data/tokenizer.js';
 import { CreamError } from '../errors.js';
+import { deviceMemory, resolveDevice } from '../native/device.js';
 import { Model } from '../native/model.js';
 import type { SftExample } from '../stages/sft.js';
 import type { Group } from '../types.js';
@@ -66,6 +67,7 @@ export async function openWorld(run: Run): Promise<World> {
     load: (directory) => Model.load(directory, { device, dtype, threads: record.threads, signal }),
     lora: loraOptions(config.lora),
     seed: config.seed,
+    gpuMemory: resolveDevice(device) === 'cpu' ? undefined : () => deviceMemory(device),
   });
   // Chat templates may print the date: a continued run must render what the first process did.
   const tokenizer = await Tokenizer.load(config.model, { now: new Date(record.created) });

@@ -9,6 +9,7 @@
 #include "addon/trainer_wrap.h"
 #include "generate/generate.h"
 #include "model/adapter_file.h"
+#include "model/residence.h"
 #include "model/transformer.h"
 #include "ops/device.h"
 #include "ops/linear.h"
@@ -101,6 +102,8 @@ void ModelWrap::define(Napi::Env env) {
                       InstanceMethod("score", &ModelWrap::score),
                       InstanceMethod("save", &ModelWrap::save),
                       InstanceMethod("clone", &ModelWrap::clone),
+                      InstanceMethod("offload", &ModelWrap::move<&cream::offload>),
+                      InstanceMethod("onload", &ModelWrap::move<&cream::onload>),
                       InstanceMethod("addAdapter", &ModelWrap::add_adapter),
                       InstanceMethod("loadAdapter", &ModelWrap::load_adapter),
                       InstanceMethod("saveAdapter", &ModelWrap::save_adapter),
@@ -249,6 +252,16 @@ Napi::Value ModelWrap::save(const Napi::CallbackInfo& info) {
 Napi::Value ModelWrap::clone(const Napi::CallbackInfo& info) {
   return guarded_promise(info.Env(), [&] {
     return run_async(info.Env(), [model = alive()] { return clone_model(*model); }, to_model);
+  });
+}
+
+// model.offload(), model.onload(): the seconds that the move took.
+template <double (*kMove)(Model&)>
+Napi::Value ModelWrap::move(const Napi::CallbackInfo& info) {
+  return guarded_promise(info.Env(), [&] {
+    return run_async(
+        info.Env(), [model = alive()] { return kMove(*model); },
+        [](Napi::Env env, double seconds) -> Napi::Value { return Napi::Number::New(env, seconds); });
   });
 }
 

@@ -28,6 +28,8 @@ class ModelWrap : public Napi::ObjectWrap<ModelWrap> {
   Napi::Value score(const Napi::CallbackInfo& info);
   Napi::Value save(const Napi::CallbackInfo& info);
   Napi::Value clone(const Napi::CallbackInfo& info);
+  template <double (*kMove)(Model&)>
+  Napi::Value move(const Napi::CallbackInfo& info);
   Napi::Value add_adapter(const Napi::CallbackInfo& info);
   Napi::Value load_adapter(const Napi::CallbackInfo& info);
   Napi::Value save_adapter(const Napi::CallbackInfo& info);

@@ -13,6 +13,7 @@
 
 #include "model/adapter.h"
 #include "model/read_tensors.h"
+#include "model/residence.h"
 #include "model/safetensors.h"
 #include "model/upload.h"
 #include "ops/device.h"
@@ -131,6 +132,7 @@ std::shared_ptr<Model> random_model(const ModelConfig& config, uint64_t seed, at
 }
 
 std::shared_ptr<Model> clone_model(const Model& model) {
+  check_resident(model.weights, "clone");
   Weights weights = make_weights(model.weights.config, model.dtype, model.device);
   weights.emulated = model.weights.emulated;
   weights.flat.copy_(model.weights.flat);
@@ -146,6 +148,7 @@ std::shared_ptr<Model> clone_model(const Model& model) {
 
 std::vector<std::string> save_model(const Model& model, const std::string& directory,
                                     uint64_t max_shard_bytes) {
+  check_resident(model.weights, "save");
   const auto tensors = hugging_face_tensors(model.weights);
   uint64_t total = 0;
   for (const auto& tensor : tensors) total += tensor.view.nbytes();

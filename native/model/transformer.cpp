@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "model/adapter.h"
+#include "model/residence.h"
 #include "model/rope_cache.h"
 #include "ops/dispatch.h"
 #include "ops/gpu.h"
@@ -327,6 +328,7 @@ class Backward {
 
 at::Tensor forward(const Weights& weights, const Pack& pack, Activations* saved,
                    const KvObserver& observe_kv) {
+  check_resident(weights, "forward");
   TORCH_CHECK(pack.num_rows() > 0, "forward: the pack is empty");
   TORCH_CHECK(saved == nullptr || saved->layers.empty(), "forward: activations are in use");
   return Forward(weights, pack, saved).run(observe_kv);

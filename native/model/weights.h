@@ -48,6 +48,9 @@ struct Weights {
   // Ops take the GPU's path, its kernels emulated on the CPU (docs/native.md).
   bool emulated = false;
 
+  // The bytes of `flat` while they are in host memory (model/residence.h); shared by copies of this struct.
+  std::shared_ptr<at::Tensor> away = std::make_shared<at::Tensor>();
+
   // Rotations by position, grown on demand (model/rope_cache.h); shared by copies of this struct.
   std::shared_ptr<at::Tensor> rope_table = std::make_shared<at::Tensor>();
 };

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "model/residence.h"
 #include "model/response_pack.h"
 #include "model/transformer.h"
 #include "ops/adamw.h"
@@ -199,6 +200,7 @@ bool is_out_of_memory(const c10::Error& error) {
 Trainer::Trainer(std::shared_ptr<Model> model, const AdamWOptions& options)
     : state_(std::make_unique<State>()) {
   check(options);
+  check_resident(model->weights, "createTrainer");
   TORCH_CHECK_VALUE(!model->in_training,
                     "trainer: the model is in training already; dispose of its trainer first");
   const at::NoGradGuard no_grad;

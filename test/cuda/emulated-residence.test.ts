@@ -1,0 +1,61 @@
+import t from 'tap';
+import type { NativeModel } from '../../lib/native/binding.js';
+import { binding, EVERYTHING, randomIds } from '../helpers/tiny-model.js';
+
+// Weights that leave the device and come back: on `emulated` the host's memory stands for both, and all views of the
+// weights lose and regain their memory as on a GPU.
+
+const token = binding.cancelToken();
+const load = (device: string) =>
+  binding.randomModel({ config: EVERYTHING, seed: 7n, dtype: 'bfloat16', device });
+const GROUPS = [{ promptIds: randomIds(5, 1), responses: [randomIds(4, 2), randomIds(7, 3)] }];
+const score = async (model: NativeModel) => {
+  const { logprobs } = await model.score(GROUPS, { maxTokensPerBatch: 64, perToken: false }, token);
+  return logprobs.map((group) => [...group]);
+};
+const LORA = { rank: 2, alpha: 4, dropout: 0, rankStabilized: false, targetModules: ['q_proj' as const] };
+
+t.test('a model that was away is the same, and so are adapters over it', async (t) => {
+  const model = await load('emulated');
+  const adapter = await model.addAdapter(LORA, 1n);
+  const [before, under] = [await score(model), await score(adapter)];
+  t.ok((await model.offload()) > 0, 'seconds');
+  t.equal(await model.offload(), 0, 'it is away already');
+
+  for (const handle of [model, adapter]) {
+    await t.rejects(score(handle), { code: 'INVALID_ARGUMENT', message: /host memory; call onload\(\)/ });
+  }
+  await t.rejects(model.clone(), /clone: the model's weights are in host memory/);
+  await t.rejects(model.save(t.testdir(), 1e9), /save: the model's weights are in host memory/);
+  const optimizer = { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0, maxGradNorm: 1, seed: 0n };
+  await t.rejects(model.createTrainer(optimizer), /createTrainer: the model's weights are in host memory/);
+
+  t.ok((await model.onload()) > 0);
+  t.equal(await model.onload(), 0);
+  t.strictSame(await score(model), before);
+  t.strictSame(await score(adapter), under);
+});
+
+t.test('a model in training stays', async (t) => {
+  const model = await load('emulated');
+  const optimizer = { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0, maxGradNorm: 1, seed: 0n };
+  const trainer = await model.createTrainer(optimizer);
+  await t.rejects(model.offload(), /offload: the model is in training/);
+  trainer.dispose();
+  t.ok((await model.offload()) > 0);
+});
+
+t.test('on the CPU nothing moves', async (t) => {
+  const model = await load('cpu');
+  const before = await score(model);
+  t.equal(await model.offload(), 0);
+  t.strictSame(await score(model), before);
+  t.equal(await model.onload(), 0);
+});
+
+t.test('a model that is away can be disposed of', async (t) => {
+  const model = await load('emulated');
+  await model.offload();
+  model.dispose();
+  await t.rejects(model.onload(), /disposed/);
+});
