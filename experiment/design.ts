@@ -35,6 +35,8 @@ export interface Regime {
   betas: readonly number[];
   methods: readonly Method[];
   seeds: readonly number[];
+  /** Added when others had been seen: run with --all, or by name. */
+  isFollowUp?: true;
 }
 
 const seedsFrom = (first: number, count: number) => Array.from({ length: count }, (_, i) => first + i);
@@ -79,6 +81,7 @@ export const REGIMES: readonly Regime[] = [
       'oracle',
     ],
     seeds: seedsFrom(400, 10),
+    isFollowUp: true,
   },
   {
     name: 'wide',
@@ -99,6 +102,7 @@ export const REGIMES: readonly Regime[] = [
     betas: [4],
     methods: ['srlm', 'cream', 'anchor-sample', 'likelihood-sample', 'likelihood-reward', 'oracle'],
     seeds: seedsFrom(210, 6),
+    isFollowUp: true,
   },
 ];
 

@@ -1,4 +1,4 @@
-// npm run experiment [-- --quick] [--regime carry] [--seeds 100-103] [--workers 2] [--output runs/experiment] [--keep] [--results FOLDER] [--table]
+// npm run experiment [-- --quick] [--all] [--regime carry] [--seeds 100-103] [--workers 2] [--output runs/experiment] [--keep] [--results FOLDER] [--table]
 //
 // Runs the regimes of design.ts, each unit (a seed of a regime) in a process of its own, and writes numbers, tables and
 // plots. The same command continues after Ctrl-C or a kill.
@@ -19,6 +19,7 @@ const SELF = fileURLToPath(import.meta.url);
 const { values: options } = parseArgs({
   options: {
     quick: { type: 'boolean', default: false },
+    all: { type: 'boolean', default: false },
     regime: { type: 'string', multiple: true },
     seeds: { type: 'string' },
     workers: { type: 'string', default: '2' },
@@ -42,7 +43,9 @@ function chosenRegimes(): Regime[] {
   const known = REGIMES.map(({ name }) => name);
   const unknown = options.regime?.find((name) => !known.includes(name));
   if (unknown !== undefined) throw new Error(`--regime ${unknown} is not one of ${known.join(', ')}`);
-  const named = REGIMES.filter(({ name }) => options.regime?.includes(name) ?? true);
+  const named = REGIMES.filter(({ name, isFollowUp }) =>
+    options.regime === undefined ? options.all || isFollowUp !== true : options.regime.includes(name),
+  );
   const regimes = options.quick ? quick(named) : named;
   if (options.seeds === undefined) return regimes;
   const seeds = parseSeeds(options.seeds);
@@ -125,13 +128,15 @@ async function runAll(regimes: readonly Regime[]): Promise<void> {
     throw new Error(`these units failed: ${failed.join(', ')}; the same command tries them again`);
 }
 
-async function report(regimes: readonly Regime[]): Promise<void> {
+async function report(chosen: readonly Regime[]): Promise<void> {
+  const isWhole = !options.quick && options.seeds === undefined && options.regime === undefined;
+  // Follow-ups that were run before are not lost from the tables by a run without them.
+  const regimes = isWhole ? REGIMES : chosen;
   const results: UnitResult[] = [];
   for (const unit of unitsOf(regimes)) {
     const found = await readJson<UnitResult>(pathsOf(unit).result);
     if (found !== undefined) results.push(found);
   }
-  const isWhole = !options.quick && options.seeds === undefined && options.regime === undefined;
   const folder = resolve(options.results ?? (isWhole ? 'experiment/results' : join(output, 'results')));
   const time = await readJson<Record<string, unknown>>(join(output, 'time.json'));
   await writeReport(folder, { regimes, results, ...(time && { time }) });
