@@ -139,6 +139,15 @@ t.test('a setting without effect is an error', async (t) => {
       ['train.schedule=constant', 'train.minLearningRateRatio=0.1'],
       'train.minLearningRateRatio has no effect',
     ],
+    [
+      ['lora={}', 'train.learningRateFactors.norms=2'],
+      'train.learningRateFactors.norms has no effect with lora',
+    ],
+    [
+      ['device=cpu', 'train.gradientsDtype=bfloat16'],
+      'train.gradientsDtype must not be bfloat16 with device: cpu',
+    ],
+    [['sft.learningRateFactors.head=2'], 'sft.learningRateFactors has no effect without data.sft'],
     [['sft.epochs=1'], 'sft.epochs has no effect without data.sft'],
     [['evaluation.samples=4'], 'evaluation.samples has no effect without data.evaluation'],
     [['maxLength=512'], 'sampling.maxNewTokens must be less than maxLength (512), got 768'],

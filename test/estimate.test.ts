@@ -122,6 +122,11 @@ t.test('the command prints tables, and one JSON object', async (t) => {
   t.equal(table.code, 0, table.stderr);
   t.match(table.stdout, /peak .* of .*GiB/);
   t.notMatch(table.stdout, /in all/);
+  const gpu = await cream(['estimate', file, '--gpu', 'h200']);
+  t.equal(gpu.code, 0, gpu.stderr);
+  t.match(gpu.stdout, /low half of the float32 master|two moments/);
+  t.match(gpu.stdout, /derived for one H200 \(SXM\), not measured: 791 TFLOP\/s and 4\.32 TB\/s/);
+  t.match((await cream(['estimate', file, '--gpu', 'b200'])).stderr, /--gpu must be one of h200, h100/);
   const json = await cream(['estimate', file, '--no-time', '--response-tokens', '4', '--json']);
   t.equal((JSON.parse(json.stdout) as { workload: Workload }).workload.lengths.response, 4);
   const missing = await cream(['estimate', file, 'model=/nowhere', '--no-time']);
