@@ -102,11 +102,12 @@ function rewardLights({ run }: Facts): Light[] {
     {
       id: 'ranking',
       title: 'Ranking accuracy',
-      level: levelBelow(last(ranking), 0.6, 0.5),
+      level: levelBelow(last(ranking), 0.62, 0.5),
       value: last(ranking) === undefined ? 'no labels' : trail(ranking, two),
       meaning:
         'Share of pairs of a right and a wrong response to one prompt that the reward orders right; 0.5 is chance. Yellow ' +
-        'below 0.6, red below 0.5 in the last iteration: from there on training teaches mistakes. Needs labelled prompts.',
+        'below 0.62 (docs/experiment.md), red below 0.5 in the last iteration: from there on training teaches mistakes. ' +
+        'Needs labelled prompts.',
     },
     {
       id: 'correlation',

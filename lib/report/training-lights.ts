@@ -86,6 +86,7 @@ export function trainingLights(facts: Facts): Light[] {
         'steps and at least three. Gradients are clipped (maxGradNorm), so one spike does little harm.',
     },
     chosenLight(facts),
+    rejectedLight(facts),
     saturationLight(facts),
     {
       id: 'memory',
@@ -99,22 +100,32 @@ export function trainingLights(facts: Facts): Light[] {
   ];
 }
 
-function chosenLight({ table, run, config }: Facts): Light {
+/** By how much a side's log-probs changed in each training, in nats per token: the mean of its last tenth. */
+function changesOf({ table, run, config }: Facts, side: 'chosen' | 'rejected'): number[] {
   const { beta } = config;
+  if (beta === undefined) return [];
   // sigmoid-norm and ipo compare means per token already; the others sums.
   const isPerToken = config.train?.loss === 'sigmoid-norm' || config.train?.loss === 'ipo';
-  const ends = endsOf(table, 'rewards/chosen').flatMap(({ stream, value }) => {
-    const length = run.iterations.find(({ iteration }) => iteration === iterationOf(stream))?.lengths
-      ?.meanChosen;
-    if (beta === undefined || (!isPerToken && !length)) return [];
-    return [value / beta / (isPerToken ? 1 : length!)];
+  return endsOf(table, `rewards/${side}`).flatMap(({ stream, value }) => {
+    if (isPerToken) return [value / beta];
+    const found = run.iterations.find(({ iteration }) => iteration === iterationOf(stream))?.lengths;
+    const length = side === 'chosen' ? found?.meanChosen : found?.meanRejected;
+    return length ? [value / beta / length] : [];
   });
-  const least = ends.length === 0 ? undefined : Math.min(...ends);
+}
+
+const least = (values: readonly number[]) => (values.length === 0 ? undefined : Math.min(...values));
+const signed = (value: number) => `${value < 0 ? '−' : '+'}${Math.abs(value).toFixed(3)}`;
+const perToken = (values: readonly number[]) =>
+  values.length === 0 ? 'no steps yet' : `${trail(values, signed)} nats per token`;
+
+function chosenLight(facts: Facts): Light {
+  const changes = changesOf(facts, 'chosen');
   return {
     id: 'chosen',
     title: 'Chosen log-probs',
-    level: levelBelow(least, -0.01, -0.1),
-    value: least === undefined ? 'no steps yet' : `${trail(ends, signed)} nats per token`,
+    level: levelBelow(least(changes), -0.01, -0.1),
+    value: perToken(changes),
     meaning:
       'By how much the log-probs of chosen responses changed in each training (its last tenth). Preference training may ' +
       'push both responses down. Yellow below -0.01 nats per token, red below -0.1: probability leaks to texts that ' +
@@ -122,7 +133,19 @@ function chosenLight({ table, run, config }: Facts): Light {
   };
 }
 
-const signed = (value: number) => `${value < 0 ? '−' : '+'}${Math.abs(value).toFixed(3)}`;
+function rejectedLight(facts: Facts): Light {
+  const changes = changesOf(facts, 'rejected');
+  return {
+    id: 'rejected',
+    title: 'Rejected log-probs',
+    level: levelBelow(least(changes), -0.045, -Infinity),
+    value: perToken(changes),
+    meaning:
+      'By how much the log-probs of rejected responses changed in each training (its last tenth). In the experiment of ' +
+      'docs/experiment.md (answers of 3 to 11 tokens) this was the best sign without labels that the next model is worse: ' +
+      'yellow below -0.045 nats per token. Then compare with the model before, and keep that one in doubt.',
+  };
+}
 
 function saturationLight({ table, config }: Facts): Light {
   const isSigmoid = (config.train?.loss ?? 'sigmoid').startsWith('sigmoid');

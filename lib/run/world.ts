@@ -16,6 +16,7 @@ import {
 import { loraOptions, Models } from './models.js';
 import { checkpointFolder } from './run-dir.js';
 import type { Run, StageInfo } from './run.js';
+import { freeBytes } from './training-memory.js';
 import type { TaskSummary } from './summary.js';
 import { evaluateTasks, type EvaluationLine } from './tasks.js';
 
@@ -67,7 +68,10 @@ export async function openWorld(run: Run): Promise<World> {
     load: (directory) => Model.load(directory, { device, dtype, threads: record.threads, signal }),
     lora: loraOptions(config.lora),
     seed: config.seed,
-    gpuMemory: resolveDevice(device) === 'cpu' ? undefined : () => deviceMemory(device),
+    gpuMemory:
+      resolveDevice(device) === 'cpu'
+        ? undefined
+        : async () => ({ free: await freeBytes(device), total: (await deviceMemory(device)).total }),
   });
   // Chat templates may print the date: a continued run must render what the first process did.
   const tokenizer = await Tokenizer.load(config.model, { now: new Date(record.created) });

@@ -187,12 +187,14 @@ void move_tail(Weights& grads, const at::Tensor& tail) {
   }
 }
 
-// LibTorch reports a full GPU by a class of its own, a full CPU by a plain error.
+// LibTorch reports a full GPU by a class of its own where its allocator saw it; the CPU, cuBLAS and the
+// driver's own allocations by a plain error.
 bool is_out_of_memory(const c10::Error& error) {
   if (dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr) return true;
   const std::string message = error.what_without_backtrace();
-  return message.find("DefaultCPUAllocator") != std::string::npos &&
-         message.find("allocate memory") != std::string::npos;
+  const auto says = [&](const char* words) { return message.find(words) != std::string::npos; };
+  return (says("DefaultCPUAllocator") && says("allocate memory")) || says("CUBLAS_STATUS_ALLOC_FAILED") ||
+         says("CUDA error: out of memory");
 }
 
 }  // namespace

@@ -96,6 +96,17 @@ for (const [name, config] of Object.entries({ EVERYTHING, TIED })) {
   });
 }
 
+t.test("on the GPU's path too, gradients do not depend on the split into micro-batches", async (t) => {
+  const load = await writeModel(t.testdir());
+  const { trainer } = await training(await load('emulated', 'float32'));
+  const whole = await trainer._preferenceGradients(PAIRS, CREAM, 4096);
+  for (const budget of [1, 24, 40]) {
+    const parts = await trainer._preferenceGradients(PAIRS, CREAM, budget);
+    for (const [i, { name, data }] of whole.entries())
+      closeInNorm(t, parts[i]!.data, data, 1e-5, `${name}, ${budget} tokens`);
+  }
+});
+
 t.test("on the GPU's path too, what is computed again in the backward has the same bits", async (t) => {
   const load = await writeModel(t.testdir());
   const gradients = async (recompute: 'selective' | 'full' | 'none') => {

@@ -254,6 +254,16 @@ t.test('lights: what each is lit by', async (t) => {
   t.equal(light(await run(falling(-0.006)), 'chosen').level, 'watch');
   t.match(light(await run(falling(-0.06)), 'chosen'), { level: 'bad', value: '−0.200 nats per token' });
 
+  const pushed = (rejected: number) => calm.map((row) => ({ ...row, 'rewards/rejected': rejected }));
+  const { meanRejected } = (await run(calm)).iterations[0]!.lengths!;
+  const threshold = -0.045 * 0.1 * meanRejected;
+  t.equal(light(await run(pushed(0.9 * threshold)), 'rejected').level, 'good');
+  t.equal(light(await run(pushed(1.1 * threshold)), 'rejected').level, 'watch');
+  t.match(light(await run(pushed(10 * threshold)), 'rejected'), {
+    level: 'watch',
+    value: '−0.450 nats per token',
+  });
+
   const margin = (value: number) => calm.map((row) => ({ ...row, 'rewards/margins': value }));
   t.equal(light(await run(margin(2.9)), 'saturation').level, 'good');
   t.equal(light(await run(margin(3.1)), 'saturation').level, 'watch');
