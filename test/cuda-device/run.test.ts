@@ -29,9 +29,9 @@ t.test('a run of two iterations on a GPU does what it does on the CPU', async (t
     gpu.summary.models.map(({ model }) => model),
     cpu.summary.models.map(({ model }) => model),
   );
-  const losses = (output: string, stage: string) =>
-    rows(join(output, 'metrics.jsonl')).flatMap((row) => (row.stage === stage ? [Number(row.loss)] : []));
-  const [expected, actual] = [losses(cpu.output, 'sft'), losses(gpu.output, 'sft')];
+  const losses = (output: string) =>
+    rows(join(output, 'metrics.jsonl')).flatMap((row) => (row.stream === 'sft' ? [Number(row.loss)] : []));
+  const [expected, actual] = [losses(cpu.output), losses(gpu.output)];
   t.ok(expected.length > 0);
   t.equal(actual.length, expected.length);
   for (const [step, loss] of actual.entries()) {
@@ -56,10 +56,12 @@ t.test('the same run twice on a GPU, once interrupted, leaves the same records a
   const output = `${config.output}-cut`;
   const controller = new AbortController();
   const cut = runCream({ ...base, output }, { inProcess: true, signal: controller.signal });
-  for await (const event of cut) {
-    if (event.type === 'progress' && event.stage === 'train') controller.abort();
-  }
-  await t.rejects(cut.result, { code: 'ABORTED' });
+  const abortInTraining = async () => {
+    for await (const event of cut) {
+      if (event.type === 'progress' && event.stage === 'train') controller.abort();
+    }
+  };
+  await t.rejects(abortInTraining(), { code: 'ABORTED' });
   await runCream({ ...base, output }, { inProcess: true }).result;
   t.strictSame(digests(output), digests(`${config.output}-whole`));
 });
