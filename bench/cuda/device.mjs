@@ -7,7 +7,9 @@ import { ceilings } from './floors.mjs';
 export function devices({ device, flops, bandwidth }) {
   const { info, problem } = inspectInstallation();
   if (info === undefined)
-    throw new Error(`the engine is not built: ${problem ?? 'see ./install.sh, npm run build'}`);
+    throw new Error(
+      `the engine is not built: ${problem instanceof Error ? problem.message : 'run ./install.sh, or npm run build'}`,
+    );
   const versions = {
     node: process.versions.node,
     libtorch: info.libtorch,

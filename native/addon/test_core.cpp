@@ -6,6 +6,7 @@
 
 #include <cstring>
 
+#include "addon/errors.h"
 #include "addon/test_device.h"
 #include "ops/packed_attention.h"
 #include "ops/rms_norm.h"
@@ -173,6 +174,18 @@ Napi::Value Rope(const Napi::CallbackInfo& info) {
   return to_array(info.Env(), x);
 }
 
+// _fail({kind, message}): throws as LibTorch ('torch', 'memory') or a kernel's launcher ('launch') does
+Napi::Value Fail(const Napi::CallbackInfo& info) {
+  return addon::guarded(info.Env(), [&]() -> Napi::Value {
+    const addon::Argument options(info, 0, "_fail: options");
+    const std::string message = options.field("message").string();
+    const size_t kind = options.field("kind").choice({"torch", "memory", "launch"});
+    if (kind == 2) throw std::runtime_error(message);
+    TORCH_CHECK_WITH(OutOfMemoryError, kind != 1, message);
+    TORCH_CHECK(false, message);
+  });
+}
+
 }  // namespace
 
 void register_core_tests(Napi::Env env, Napi::Object exports) {
@@ -180,6 +193,7 @@ void register_core_tests(Napi::Env env, Napi::Object exports) {
   exports.Set("_rmsNorm", Napi::Function::New(env, RmsNorm));
   exports.Set("_rmsNormMore", Napi::Function::New(env, RmsNormMore));
   exports.Set("_swiglu", Napi::Function::New(env, Swiglu));
+  exports.Set("_fail", Napi::Function::New(env, Fail));
   exports.Set("_rope", Napi::Function::New(env, Rope));
 }
 

@@ -66,6 +66,7 @@ void add_column_sums(float* sums, const T* rows, int64_t num_rows, int64_t width
 }  // namespace
 
 at::Tensor linear(const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias) {
+  const PhaseScope phase(Phase::kGemm, x.device());
   if (prefers_onednn(x)) return onednn_linear(x, w, bias);
   return bias.defined() ? at::addmm(bias, x, w.t()) : at::mm(x, w.t());
 }

@@ -1,13 +1,8 @@
-process.env.CREAM_TEST_GPU ??= 'cuda';
-const [{ GPU, t }, { checkpoint, CHECKPOINTS, readGolden, toFloats }, { close }, { Model }] =
-  await Promise.all([
-    import('../helpers/gpu.js'),
-    import('../helpers/golden.js'),
-    import('../helpers/close.js'),
-    import('../../lib/native/model.js'),
-  ]);
-type GoldenModel = import('../helpers/golden.js').GoldenModel;
-type GeneratedResponse = import('../../lib/native/model.js').GeneratedResponse;
+import '../helpers/use-cuda.js';
+import { type GeneratedResponse, Model } from '../../lib/native/model.js';
+import { close } from '../helpers/close.js';
+import { checkpoint, CHECKPOINTS, type GoldenModel, readGolden, toFloats } from '../helpers/golden.js';
+import { GPU, t } from '../helpers/gpu.js';
 
 // Generation and scoring on a GPU beside the answers of transformers, and beside the CPU where there is no answer.
 
@@ -112,5 +107,3 @@ t.test('bfloat16: log-probs of sampled tokens are near those of scoring', async 
   const mean = sampled.reduce((sum, x, i) => sum + Math.abs(x - scored[i]!), 0) / sampled.length;
   t.ok(mean < 0.05, `${mean} nats per token on average`);
 });
-
-export {};

@@ -1,4 +1,3 @@
 // The tests of the optimizer's moments on a real GPU.
-process.env.CREAM_TEST_GPU = 'cuda';
-await import('../ops/moments.test.js');
-export {};
+import '../helpers/use-cuda.js';
+import '../ops/moments.test.js';

@@ -1,18 +1,15 @@
-process.env.CREAM_TEST_GPU ??= 'cuda';
-const [{ GPU, t }, { runCream }, { writeTinyRun, digests }, fs, { join }] = await Promise.all([
-  import('../helpers/gpu.js'),
-  import('../../lib/run/host.js'),
-  import('../helpers/tiny-run.js'),
-  import('node:fs'),
-  import('node:path'),
-]);
+import '../helpers/use-cuda.js';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { runCream } from '../../lib/run/host.js';
+import { GPU, t } from '../helpers/gpu.js';
+import { digests, writeTinyRun } from '../helpers/tiny-run.js';
 
 // A whole run of CREAM on a GPU beside the same run on the CPU.
 
 type Row = Record<string, number | string>;
 const rows = (path: string): Row[] =>
-  fs
-    .readFileSync(path, 'utf8')
+  readFileSync(path, 'utf8')
     .trimEnd()
     .split('\n')
     .map((line) => JSON.parse(line) as Row);
@@ -65,5 +62,3 @@ t.test('the same run twice on a GPU, once interrupted, leaves the same records a
   await runCream({ ...base, output }, { inProcess: true }).result;
   t.strictSame(digests(output), digests(`${config.output}-whole`));
 });
-
-export {};

@@ -1,4 +1,3 @@
 // The tests of test/cuda on a real GPU, where its kernels run instead of their emulation.
-process.env.CREAM_TEST_GPU = 'cuda';
-await import('../cuda/emulated-training.test.js');
-export {};
+import '../helpers/use-cuda.js';
+import '../cuda/emulated-training.test.js';
