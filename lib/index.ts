@@ -2,6 +2,8 @@
 
 export { Tokenizer } from './data/tokenizer.js';
 export { gradeResponse } from './data/answers.js';
+export { loadLabelledGroups, type LabelledRow } from './data/labelled-groups.js';
+export { rewardBenchScore, type RewardBenchScore } from './data/reward-bench.js';
 export { loadPairs, loadPrompts, loadSft, loadTask } from './data/datasets.js';
 export {
   absoluteConfig,
@@ -40,6 +42,17 @@ export { consistencyOf, rank, type RankOptions, topOrder } from './stages/rank.j
 export { METHODS, type MethodName, type RewardSource } from './methods.js';
 export { type MeanEstimate, studentMean, studentT95 } from './statistics.js';
 export { type RewardFunction, type RewardOptions, withPairRewards } from './stages/reward.js';
+export {
+  encodeLabelled,
+  type LabelledGroup,
+  type RankingReport,
+  type RankingReward,
+  type RankingScore,
+  rankingReport,
+  rankingRewards,
+} from './stages/ranking-accuracy.js';
+export { evaluate, type EvaluateOptions, type Evaluation } from './stages/evaluate.js';
+export { evaluateOptions, type OptionsEvaluation, type OptionsRequest } from './stages/evaluate-options.js';
 export { sample, type SampleOptions, type TokenizedPrompt } from './stages/sample.js';
 export { judgePrompt, readScore } from './data/judge-prompt.js';
 export { judge, type JudgedGroup, type JudgeOptions } from './stages/judge.js';

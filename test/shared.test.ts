@@ -5,7 +5,14 @@ import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { Model } from '../lib/native/model.js';
 import { Tokenizer } from '../lib/data/tokenizer.js';
-import { runCream } from '../lib/index.js';
+import {
+  encodeLabelled,
+  loadLabelledGroups,
+  rankingReport,
+  rankingRewards,
+  runCream,
+  score,
+} from '../lib/index.js';
 
 // A real model and real data, where they are: a folder beside the repository that is not part of it.
 
@@ -130,3 +137,40 @@ t.test('cream run trains stories260K on real GSM8K prompts, end to end', { skip 
   t.not(after[0]!.logprobs[0], before[0]!.logprobs[0]);
   t.ok(Number.isFinite(after[0]!.logprobs[0]));
 });
+
+t.test(
+  'labelled GSM8K solutions: ranking accuracy of likelihoods, and of the labels themselves',
+  { skip },
+  async (t) => {
+    const rows = (await loadLabelledGroups(join(DATA, 'gsm8k.model_solutions.jsonl'))).slice(0, 24);
+    t.ok(rows.every(({ responses, correct }) => responses.length === 4 && correct.length === 4));
+    const tokenizer = await Tokenizer.load(STORIES);
+    await using model = await Model.load(STORIES);
+    const maxLength = model.config.maxPositionEmbeddings;
+    const { groups, tooLong } = await encodeLabelled(rows, tokenizer, { chat: false, maxLength });
+    t.equal(groups.length + tooLong, 24);
+    const policy = await score(groups, model, { maxTokensPerBatch: 8192 });
+    const sums = rankingRewards(groups, { policy }, { reward: 'likelihood-sum', beta: 1 });
+    t.strictSame(
+      sums,
+      policy.map(({ logprobs }) => logprobs),
+    );
+    for (const reward of ['likelihood', 'likelihood-sum'] as const) {
+      const rewards = rankingRewards(groups, { policy }, { reward, beta: 1 });
+      const report = rankingReport(groups, rewards);
+      const { accuracy, interval, ties, unranked, withoutPairs } = report;
+      t.comment(`${reward}: ${accuracy?.toFixed(3)} of ${report.pairs} pairs, ${groups.length} prompts`);
+      t.ok(interval![0] <= accuracy! && accuracy! <= interval![1]);
+      t.equal(report.groups + withoutPairs, groups.length);
+      t.equal(unranked + ties, 0, 'different texts, different likelihoods');
+    }
+    const oracle = rankingReport(
+      groups,
+      groups.map(({ correct }) => correct.map(Number)),
+    );
+    t.match(oracle, { accuracy: 1, best: 1, ties: 0 });
+    t.throws(() => rankingRewards(groups, { policy }, { reward: 'implicit', beta: 1 }), {
+      code: 'MISSING_SCORES',
+    });
+  },
+);

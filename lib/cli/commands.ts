@@ -10,6 +10,7 @@ import { inspectCommand } from './commands/inspect.js';
 import { mergeCommand } from './commands/merge.js';
 import { pairCommand } from './commands/pair.js';
 import { rankCommand } from './commands/rank.js';
+import { rankingCommand } from './commands/ranking.js';
 import { recipesCommand } from './commands/recipes.js';
 import { reportCommand } from './commands/report.js';
 import { runCommand } from './commands/run.js';
@@ -38,6 +39,7 @@ export const COMMANDS: readonly Command[] = [
   pairCommand,
   trainCommand,
   evaluateCommand,
+  rankingCommand,
   mergeCommand,
   inspectCommand,
   doctorCommand,

@@ -30,7 +30,7 @@ export async function examine(directory: string, signal: AbortSignal): Promise<F
     ...(await checkLibTorch()),
   ];
   const engine = await checkEngine();
-  findings.push(engine);
+  findings.push(engine, ...(await checkGpus()));
   if (engine.status !== 'failed') findings.push(await checkTraining(signal));
   return findings;
 }
@@ -135,12 +135,36 @@ async function checkEngine(): Promise<Finding> {
   const advice = 'npm run build';
   if (!isBuilt) return { name: 'engine', status: 'failed', detail: `not built (${path} is missing)`, advice };
   if (info === undefined) return { name: 'engine', status: 'failed', detail: messageOf(problem), advice };
-  const cuda = info.cuda ? 'with CUDA' : 'without CUDA';
+  const cuda = info.cuda ? `with CUDA for compute capabilities ${info.cudaArchs}` : 'without CUDA';
   return {
     name: 'engine',
     status: 'ok',
     detail: `LibTorch ${info.libtorch}, ${info.cpuCapability}, ${info.threads} threads, ${cuda}`,
   };
+}
+
+/** Each GPU with its memory, and whether the engine can use it. No line where there is no GPU and no wish for one. */
+async function checkGpus(): Promise<Finding[]> {
+  const { driverGpus } = await import('../native/gpus.js');
+  const { inspectInstallation } = await import('../native/installation.js');
+  const { gpus, problem } = await driverGpus();
+  const { info } = inspectInstallation();
+  const name = 'gpu';
+  if (gpus.length === 0) {
+    if (info?.cuda !== true) return [];
+    return [
+      { name, status: 'warning', detail: `none: ${problem}`, advice: 'the engine computes on the CPU' },
+    ];
+  }
+  return gpus.map((gpu): Finding => {
+    const { index, freeBytes, totalBytes, computeCapability, driver } = gpu;
+    const detail = `cuda:${index} ${gpu.name}, compute capability ${computeCapability}, ${formatBytes(freeBytes)} of ${formatBytes(totalBytes)} free, driver ${driver}`;
+    if (info !== undefined && !info.cuda) {
+      const advice = 'build with nvcc 13 and a LibTorch with CUDA: npm run build:native -- --cuda';
+      return { name, status: 'warning', detail: `${detail}; the engine is built without CUDA`, advice };
+    }
+    return { name, status: 'ok', detail };
+  });
 }
 
 /** A model of a few thousand parameters scores, generates and takes one preference step whose loss must be log 2. */

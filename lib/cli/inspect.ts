@@ -16,13 +16,26 @@ export async function inspect(
   { json }: { json: boolean },
   { terminal, words, signal }: Context,
 ): Promise<void> {
-  const [kind, path] = words as [string, string];
-  const inspectors = { model: inspectModel, data: inspectData, run: inspectRun };
-  if (!Object.hasOwn(inspectors, kind)) {
-    throw new CreamError('USAGE', `cream inspect knows model, data and run, not ${JSON.stringify(kind)}`);
-  }
-  const { facts, text } = await inspectors[kind as keyof typeof inspectors](path, signal);
+  const { facts, text } = await look(words, signal);
   await terminal.print(json ? `${JSON.stringify(facts)}\n` : `${text ?? asLines(facts)}\n`);
+}
+
+const INSPECTORS = { model: inspectModel, data: inspectData, run: inspectRun };
+
+async function look([kind, path]: readonly string[], signal: AbortSignal): Promise<Inspection> {
+  if (kind === 'gpu') {
+    if (path !== undefined) throw new CreamError('USAGE', 'cream inspect gpu takes no path');
+    return inspectGpus();
+  }
+  if (kind === undefined || !Object.hasOwn(INSPECTORS, kind)) {
+    throw new CreamError(
+      'USAGE',
+      `cream inspect knows model, data, run and gpu, not ${JSON.stringify(kind)}`,
+    );
+  }
+  if (path === undefined)
+    throw new CreamError('USAGE', `cream inspect ${kind} needs the path of a folder or file`);
+  return INSPECTORS[kind as keyof typeof INSPECTORS](path, signal);
 }
 
 interface Inspection {
@@ -119,6 +132,26 @@ async function inspectRun(directory: string): Promise<Inspection> {
     facts: { directory, finished: false, done },
     text: [`${directory}: a run that is not finished; done so far:`, ...lines].join('\n'),
   };
+}
+
+/** The driver's GPUs, and what the engine was built for. */
+async function inspectGpus(): Promise<Inspection> {
+  const { driverGpus } = await import('../native/gpus.js');
+  const { inspectInstallation } = await import('../native/installation.js');
+  const { gpus, problem } = await driverGpus();
+  const { info, problem: engineProblem } = inspectInstallation();
+  const engine =
+    info === undefined
+      ? `the engine does not load${engineProblem === undefined ? ': it is not built' : ''}`
+      : info.cuda
+        ? `the engine has kernels for compute capabilities ${info.cudaArchs}`
+        : 'the engine is built for the CPU alone';
+  const facts = { gpus, ...(problem !== undefined && { problem }), engine, cuda: info?.cuda ?? false };
+  const lines = gpus.map(
+    ({ index, name, totalBytes, freeBytes, computeCapability, driver }) =>
+      `cuda:${index}  ${name}, compute capability ${computeCapability}, ${formatBytes(freeBytes)} of ${formatBytes(totalBytes)} free, driver ${driver}`,
+  );
+  return { facts, text: [...(lines.length > 0 ? lines : [`no GPU: ${problem}`]), engine].join('\n') };
 }
 
 async function readJson(path: string, code: 'INVALID_CHECKPOINT' | 'INVALID_ARGUMENT'): Promise<unknown> {

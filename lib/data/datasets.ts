@@ -177,7 +177,8 @@ const OPTIONAL_NUMBERS = [
   'judgeMargin',
 ] as const;
 
-function readPair(row: JsonlRow): PairRecord {
+/** A pair of responses; see the kinds of rows above. */
+export function readPair(row: JsonlRow): PairRecord {
   if (!has(row, 'chosen', 'rejected')) {
     throw unknownKind(row, '{prompt, chosen, rejected}, responses as text or messages');
   }

@@ -265,6 +265,8 @@ export interface NativeBinding {
   devices(): NativeDevices;
   /** After the verbs before it. */
   deviceMemory(device: string, resetPeak: boolean): Promise<NativeDeviceMemory>;
+  /** Seconds of each kind of work since the last call; then counts or not. For benchmarks. */
+  phases(on: boolean): Promise<{ name: string; seconds: number; count: number }[]>;
   /** Threads of LibTorch's operators, for the whole process. */
   setThreads(threads: number): void;
   cancelToken(): NativeCancelToken;

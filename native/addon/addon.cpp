@@ -17,6 +17,7 @@
 #include "addon/trainer_wrap.h"
 #include "model/safetensors.h"
 #include "ops/device.h"
+#include "ops/phases.h"
 
 namespace cream::addon {
 
@@ -74,6 +75,7 @@ Napi::Value memory_of_device(const Napi::CallbackInfo& call) {
         call.Env(),
         [device, reset] {
           check_device(device);
+          synchronize(device);
           const DeviceMemory memory = device_memory(device);
           if (reset) reset_peak_memory(device);
           return memory;
@@ -86,6 +88,32 @@ Napi::Value memory_of_device(const Napi::CallbackInfo& call) {
           result.Set("reserved", static_cast<double>(memory.reserved));
           result.Set("peak", static_cast<double>(memory.peak));
           return result;
+        });
+  });
+}
+
+// phases(on): Promise<[{name, seconds, count}]>: what was counted since the last call, after the jobs before
+// it; then counts or not (ops/phases.h).
+Napi::Value count_phases(const Napi::CallbackInfo& call) {
+  return guarded_promise(call.Env(), [&] {
+    const bool on = Argument(call, 0, "phases: on").boolean();
+    return run_async(
+        call.Env(),
+        [on] {
+          auto totals = phases::totals();
+          phases::enable(on);
+          return totals;
+        },
+        [](Napi::Env env, const std::vector<phases::Total>& totals) -> Napi::Value {
+          auto array = Napi::Array::New(env, totals.size());
+          for (uint32_t i = 0; i < totals.size(); ++i) {
+            auto total = Napi::Object::New(env);
+            total.Set("name", totals[i].name);
+            total.Set("seconds", totals[i].seconds);
+            total.Set("count", static_cast<double>(totals[i].count));
+            array[i] = total;
+          }
+          return array;
         });
   });
 }
@@ -137,6 +165,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   add("info", info);
   add("devices", devices);
   add("deviceMemory", memory_of_device);
+  add("phases", count_phases);
   add("setThreads", set_threads);
   add("cancelToken", CancelToken::create);
   add("dieWithParent", process_action<die_with_parent>);

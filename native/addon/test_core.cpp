@@ -6,7 +6,8 @@
 
 #include <cstring>
 
-#include "ops/gpu.h"
+#include "addon/errors.h"
+#include "addon/test_device.h"
 #include "ops/packed_attention.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
@@ -20,11 +21,11 @@ at::Tensor rows_from(const Napi::Value& value, int64_t columns, at::ScalarType d
   const auto array = value.As<Napi::Float32Array>();
   at::Tensor tensor = at::empty({static_cast<int64_t>(array.ElementLength()) / columns, columns}, at::kFloat);
   std::memcpy(tensor.data_ptr<float>(), array.Data(), array.ByteLength());
-  return tensor.to(dtype);
+  return tensor.to(addon::TestDevice::current(), dtype);
 }
 
 Napi::Value to_array(Napi::Env env, const at::Tensor& tensor) {
-  const at::Tensor values = tensor.to(at::kFloat).contiguous();
+  const at::Tensor values = tensor.to(at::kCPU, at::kFloat).contiguous();
   auto array = Napi::Float32Array::New(env, values.numel());
   std::memcpy(array.Data(), values.const_data_ptr<float>(), array.ByteLength());
   return array;
@@ -63,7 +64,7 @@ AttentionShape shape_from(const Napi::Object& options) {
 Napi::Value PackedAttention(const Napi::CallbackInfo& info) {
   c10::InferenceMode no_grad;
   const auto options = info[0].As<Napi::Object>();
-  const gpu::EmulationScope scope(options.Get("emulated").ToBoolean());
+  const addon::TestDevice scope(options);
   const auto shape = shape_from(options);
   const auto dtype = dtype_from(options);
   const auto pack = pack_from(options.Get("segments"));
@@ -86,7 +87,7 @@ Napi::Value PackedAttention(const Napi::CallbackInfo& info) {
 Napi::Value RmsNorm(const Napi::CallbackInfo& info) {
   c10::InferenceMode no_grad;
   const auto options = info[0].As<Napi::Object>();
-  const gpu::EmulationScope scope(options.Get("emulated").ToBoolean());
+  const addon::TestDevice scope(options);
   const auto width = static_cast<int64_t>(options.Get("weight").As<Napi::Float32Array>().ElementLength());
   const auto x = rows_from(options.Get("x"), width, dtype_from(options));
   const auto weight = rows_from(options.Get("weight"), width, dtype_from(options)).view({width});
@@ -96,7 +97,7 @@ Napi::Value RmsNorm(const Napi::CallbackInfo& info) {
       "y", to_array(info.Env(), options.Get("reference").ToBoolean() ? rms_norm_reference(x, weight, epsilon)
                                                                      : rms_norm(x, weight, epsilon)));
   if (options.Has("dy")) {
-    const auto d_weight = at::zeros({width}, at::kFloat);
+    const auto d_weight = at::zeros({width}, x.options().dtype(at::kFloat));
     const auto dy = rows_from(options.Get("dy"), width, dtype_from(options));
     output.Set("dx", to_array(info.Env(), rms_norm_backward(dy, x, weight, epsilon, d_weight)));
     output.Set("dWeight", to_array(info.Env(), d_weight));
@@ -104,13 +105,13 @@ Napi::Value RmsNorm(const Napi::CallbackInfo& info) {
   return output;
 }
 
-// _rmsNormMore({x, dy, weight, heads, epsilon, dtype, emulated}) -> {sum, y, dx, heads, dHeads, dWeight}:
+// _rmsNormMore({x, dy, weight, heads, epsilon, dtype, device?}) -> {sum, y, dx, heads, dHeads, dWeight}:
 // add_rms_norm of x + dy, its backward with an addend, and the norm of each of `heads` parts of x's rows with
 // its backward
 Napi::Value RmsNormMore(const Napi::CallbackInfo& info) {
   c10::InferenceMode no_grad;
   const auto options = info[0].As<Napi::Object>();
-  const gpu::EmulationScope scope(options.Get("emulated").ToBoolean());
+  const addon::TestDevice scope(options);
   const auto head_width =
       static_cast<int64_t>(options.Get("weight").As<Napi::Float32Array>().ElementLength());
   const int64_t heads = integer(options, "heads"), width = heads * head_width;
@@ -123,14 +124,14 @@ Napi::Value RmsNormMore(const Napi::CallbackInfo& info) {
   at::Tensor sum = at::empty_like(x);
   output.Set("y", to_array(info.Env(), add_rms_norm(sum, x, dy, weight, epsilon)));
   output.Set("sum", to_array(info.Env(), sum));
-  const auto unused = at::zeros({width}, at::kFloat);
+  const auto unused = at::zeros({width}, x.options().dtype(at::kFloat));
   output.Set("dx", to_array(info.Env(), rms_norm_backward(dy, x, weight, epsilon, unused, x)));
   // The heads after the first, in rows that are longer than what is normalised.
   at::Tensor wide = x.clone(), d_wide = dy.clone();
   at::Tensor part = wide.narrow(1, head_width, width - head_width);
   at::Tensor d_part = d_wide.narrow(1, head_width, width - head_width);
   rms_norm_heads_(part, heads - 1, head_weight, epsilon);
-  const auto d_weight = at::zeros({head_width}, at::kFloat);
+  const auto d_weight = at::zeros({head_width}, x.options().dtype(at::kFloat));
   rms_norm_heads_backward_(d_part, x.narrow(1, head_width, width - head_width), heads - 1, head_weight,
                            epsilon, d_weight);
   output.Set("heads", to_array(info.Env(), wide));
@@ -143,7 +144,7 @@ Napi::Value RmsNormMore(const Napi::CallbackInfo& info) {
 Napi::Value Swiglu(const Napi::CallbackInfo& info) {
   c10::InferenceMode no_grad;
   const auto options = info[0].As<Napi::Object>();
-  const gpu::EmulationScope scope(options.Get("emulated").ToBoolean());
+  const addon::TestDevice scope(options);
   const int64_t width = integer(options, "width");
   auto gate_up = rows_from(options.Get("gateUp"), 2 * width, dtype_from(options));
   auto output = Napi::Object::New(info.Env());
@@ -160,7 +161,7 @@ Napi::Value Swiglu(const Napi::CallbackInfo& info) {
 Napi::Value Rope(const Napi::CallbackInfo& info) {
   c10::InferenceMode no_grad;
   const auto options = info[0].As<Napi::Object>();
-  const gpu::EmulationScope scope(options.Get("emulated").ToBoolean());
+  const addon::TestDevice scope(options);
   ModelConfig config;
   config.head_dim = integer(options, "headDim");
   config.rope_theta = options.Get("theta").As<Napi::Number>().DoubleValue();
@@ -168,9 +169,21 @@ Napi::Value Rope(const Napi::CallbackInfo& info) {
   int32_t last = 0;
   for (size_t i = 0; i < positions.ElementLength(); ++i) last = std::max<int32_t>(last, positions[i]);
   auto x = rows_from(options.Get("x"), integer(options, "heads") * config.head_dim, at::kFloat);
-  rope_(x, integer(options, "heads"), config.head_dim, positions.Data(), rope_table(config, last + 1),
-        options.Get("inverse").ToBoolean());
+  rope_(x, integer(options, "heads"), config.head_dim, positions.Data(),
+        rope_table(config, last + 1).to(x.device()), options.Get("inverse").ToBoolean());
   return to_array(info.Env(), x);
+}
+
+// _fail({kind, message}): throws as LibTorch ('torch', 'memory') or a kernel's launcher ('launch') does
+Napi::Value Fail(const Napi::CallbackInfo& info) {
+  return addon::guarded(info.Env(), [&]() -> Napi::Value {
+    const addon::Argument options(info, 0, "_fail: options");
+    const std::string message = options.field("message").string();
+    const size_t kind = options.field("kind").choice({"torch", "memory", "launch"});
+    if (kind == 2) throw std::runtime_error(message);
+    TORCH_CHECK_WITH(OutOfMemoryError, kind != 1, message);
+    TORCH_CHECK(false, message);
+  });
 }
 
 }  // namespace
@@ -180,6 +193,7 @@ void register_core_tests(Napi::Env env, Napi::Object exports) {
   exports.Set("_rmsNorm", Napi::Function::New(env, RmsNorm));
   exports.Set("_rmsNormMore", Napi::Function::New(env, RmsNormMore));
   exports.Set("_swiglu", Napi::Function::New(env, Swiglu));
+  exports.Set("_fail", Napi::Function::New(env, Fail));
   exports.Set("_rope", Napi::Function::New(env, Rope));
 }
 

@@ -5,8 +5,8 @@
 
 #include "addon/convert.h"
 #include "addon/errors.h"
+#include "addon/test_device.h"
 #include "ops/adamw.h"
-#include "ops/gpu.h"
 #include "ops/token_logprobs.h"
 #include "train/loss.h"
 
@@ -23,7 +23,7 @@ std::vector<float> floats(const Napi::Object& options, const char* key) {
 
 at::Tensor tensor(const Napi::Object& options, const char* key, at::ScalarType dtype = at::kFloat) {
   const auto values = floats(options, key);
-  return at::tensor(values, at::kFloat).to(dtype);
+  return at::tensor(values, at::kFloat).to(addon::TestDevice::current(), dtype);
 }
 
 double number(const Napi::Object& options, const char* key) {
@@ -39,7 +39,7 @@ at::ScalarType dtype_of(const Napi::Object& options) {
 }
 
 Napi::Float32Array to_array(Napi::Env env, const at::Tensor& values) {
-  return addon::to_float32_array(env, values.to(at::kFloat).contiguous());
+  return addon::to_float32_array(env, values.to(at::kCPU, at::kFloat).contiguous());
 }
 
 // _tokenLogprobs({hidden, head, width, dtype, targets, chunkRows, reference, weights?})
@@ -47,7 +47,7 @@ Napi::Float32Array to_array(Napi::Env env, const at::Tensor& values) {
 //   -> {logprobs, lse?, dHidden?, dHead?}
 Napi::Value TokenLogprobsOp(const Napi::CallbackInfo& info) {
   const auto options = info[0].As<Napi::Object>();
-  const gpu::EmulationScope scope(options.Get("emulated").ToBoolean());
+  const addon::TestDevice scope(options);
   const int64_t width = integer(options, "width"), chunk_rows = integer(options, "chunkRows");
   const auto hidden = tensor(options, "hidden", dtype_of(options)).view({-1, width});
   const auto head = tensor(options, "head", dtype_of(options)).view({-1, width});
@@ -64,7 +64,7 @@ Napi::Value TokenLogprobsOp(const Napi::CallbackInfo& info) {
   output.Set("logprobs", addon::to_float32_array(info.Env(), result.logprobs));
   output.Set("lse", addon::to_float32_array(info.Env(), result.lse));
   if (options.Has("weights")) {
-    const auto d_head = at::zeros(head.sizes(), at::kFloat);
+    const auto d_head = at::zeros(head.sizes(), head.options().dtype(at::kFloat));
     const auto d_hidden = token_logprobs_backward(hidden, head, targets, floats(options, "weights"),
                                                   result.lse, d_head, chunk_rows);
     output.Set("dHidden", to_array(info.Env(), d_hidden));
@@ -78,7 +78,7 @@ Napi::Value TokenLogprobsOp(const Napi::CallbackInfo& info) {
 // implicitMargin?, judgeMargin?}) -> {loss, dChosen, dRejected, chosenReward, rejectedReward}
 Napi::Value PreferenceLossOp(const Napi::CallbackInfo& info) {
   const auto options = info[0].As<Napi::Object>();
-  const gpu::EmulationScope scope(options.Get("emulated").ToBoolean());
+  const addon::TestDevice scope(options);
   const auto kind = Argument(options.Get("loss"), "loss").choice({"sigmoid", "hinge", "ipo", "sigmoid-norm"});
   const auto or_zero = [&](const char* key) { return options.Has(key) ? number(options, key) : 0; };
   const PairLoss result = preference_loss({.chosen = number(options, "chosen"),
@@ -124,12 +124,12 @@ at::ScalarType dtype_or_float(const Napi::Object& options, const char* key) {
 }
 
 // _adamw({master, gradient, m, v, dtype, gradientDtype?, momentsDtype?, learningRate, beta1, beta2, epsilon,
-//   weightDecay, gradientScale, step, decaySize, first?, seed?, split?, emulated?})
+//   weightDecay, gradientScale, step, decaySize, first?, seed?, split?, device?})
 //   -> {squaredNorm, moved, master, weights, m, v, gradient}: after one update of copies. split: the master
 //   in bfloat16 weights and low halves.
 Napi::Value AdamW(const Napi::CallbackInfo& info) {
   const auto options = info[0].As<Napi::Object>();
-  const gpu::EmulationScope scope(options.Get("emulated").ToBoolean());
+  const addon::TestDevice scope(options);
   const auto moments = dtype_or_float(options, "momentsDtype");
   const auto master = tensor(options, "master");
   AdamWTensors tensors;

@@ -11,6 +11,7 @@
 
 #include "ops/dispatch.h"
 #include "ops/gpu.h"
+#include "ops/phases.h"
 #include "ops/stochastic_rounding.h"
 #include "ops/vector_math.h"
 
@@ -158,6 +159,7 @@ at::Tensor joined_master(const at::Tensor& weights, const at::Tensor& low) {
 }
 
 double squared_norm(const at::Tensor& gradient) {
+  const PhaseScope phase(Phase::kOptimizer, gradient.device());
   if (gpu::active(gradient)) return gpu::squared_norm(gradient);
   const float* g = gradient.const_data_ptr<float>();
   const int64_t size = gradient.numel();
@@ -171,6 +173,7 @@ double squared_norm(const at::Tensor& gradient) {
 }
 
 int64_t adamw_(const AdamWTensors& tensors, const AdamWUpdate& update) {
+  const PhaseScope phase(Phase::kOptimizer, tensors.gradient.device());
   check(tensors);
   if (gpu::active(tensors.weights)) return gpu::adamw_(tensors, update);
   TORCH_CHECK_VALUE(tensors.master.defined() && tensors.gradient.scalar_type() == at::kFloat,

@@ -9,6 +9,7 @@
 
 #include "ops/dispatch.h"
 #include "ops/gpu.h"
+#include "ops/phases.h"
 #include "ops/vector_math.h"
 
 namespace cream {
@@ -65,11 +66,13 @@ void add_column_sums(float* sums, const T* rows, int64_t num_rows, int64_t width
 }  // namespace
 
 at::Tensor linear(const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias) {
+  const PhaseScope phase(Phase::kGemm, x.device());
   if (prefers_onednn(x)) return onednn_linear(x, w, bias);
   return bias.defined() ? at::addmm(bias, x, w.t()) : at::mm(x, w.t());
 }
 
 void linear_out(at::Tensor& out, const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias) {
+  const PhaseScope phase(Phase::kGemm, x.device());
   if (prefers_onednn(x)) {
     out.copy_(onednn_linear(x, w, bias));
   } else if (bias.defined()) {
@@ -80,10 +83,12 @@ void linear_out(at::Tensor& out, const at::Tensor& x, const at::Tensor& w, const
 }
 
 at::Tensor linear_backward_input(const at::Tensor& dy, const at::Tensor& w) {
+  const PhaseScope phase(Phase::kGemm, dy.device());
   return prefers_onednn(dy) ? onednn_linear(dy, w.t(), {}) : at::mm(dy, w);
 }
 
 void linear_backward_weight(const at::Tensor& dy, const at::Tensor& x, at::Tensor dw, at::Tensor dbias) {
+  const PhaseScope phase(Phase::kGemm, dy.device());
   if (gpu::active(dy)) return gpu::linear_backward_weight(dy, x, dw, dbias);
   if (dy.scalar_type() == at::kFloat && !prefers_onednn(dy)) {
     at::addmm_out(dw, dw, dy.t(), x);

@@ -9,6 +9,7 @@
 #include "ops/gpu.h"
 #include "ops/packed_attention_cpu.h"
 #include "ops/packed_attention_cuda.h"
+#include "ops/phases.h"
 
 namespace cream {
 
@@ -42,6 +43,7 @@ at::Tensor as_heads(const at::Tensor& x_TE, int64_t heads, int64_t repeat) {
 }  // namespace
 
 AttentionResult packed_attention(const at::Tensor& qkv, const Pack& pack, const AttentionShape& shape) {
+  const PhaseScope phase(Phase::kAttention, qkv.device());
   check(qkv, pack, shape);
   if (gpu::active(qkv)) return gpu::packed_attention(qkv, pack, shape);
   return packed_attention_cpu(qkv, pack, shape);
@@ -50,6 +52,7 @@ AttentionResult packed_attention(const at::Tensor& qkv, const Pack& pack, const 
 at::Tensor packed_attention_backward(const at::Tensor& d_out, const at::Tensor& qkv,
                                      const AttentionResult& forward, const Pack& pack,
                                      const AttentionShape& shape) {
+  const PhaseScope phase(Phase::kAttention, qkv.device());
   check(qkv, pack, shape);
   TORCH_CHECK_VALUE(d_out.sizes() == forward.out_RE.sizes() && d_out.is_contiguous(),
                     "packed_attention_backward: d_out must be a contiguous ", forward.out_RE.sizes(),

@@ -8,6 +8,7 @@
 
 #include "ops/dispatch.h"
 #include "ops/gpu.h"
+#include "ops/phases.h"
 #include "ops/vector_math.h"
 
 namespace cream {
@@ -94,6 +95,7 @@ at::Tensor rms_norm_reference(const at::Tensor& x, const at::Tensor& w, double e
 }
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& w, double eps) {
+  const PhaseScope phase(Phase::kElementwise, x.device());
   check_rows(x, w, "rms_norm");
   if (gpu::active(x)) return gpu::rms_norm(x, w, eps);
   const int64_t width = x.size(1);
@@ -113,6 +115,7 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& w, double eps) {
 
 at::Tensor add_rms_norm(at::Tensor& sum, const at::Tensor& residual, const at::Tensor& x, const at::Tensor& w,
                         double eps) {
+  const PhaseScope phase(Phase::kElementwise, x.device());
   check_rows(residual, w, "add_rms_norm");
   TORCH_CHECK_VALUE(residual.sizes() == x.sizes() && sum.sizes() == x.sizes() && residual.is_contiguous() &&
                         x.is_contiguous() && sum.is_contiguous(),
@@ -142,6 +145,7 @@ at::Tensor add_rms_norm(at::Tensor& sum, const at::Tensor& residual, const at::T
 }
 
 void rms_norm_heads_(at::Tensor& x, int64_t heads, const at::Tensor& w, double eps) {
+  const PhaseScope phase(Phase::kElementwise, x.device());
   check_rows(x, w, "rms_norm_heads_");
   if (gpu::active(x)) return gpu::rms_norm_heads_(x, heads, w, eps);
   const int64_t width = w.numel();
@@ -162,6 +166,7 @@ void rms_norm_heads_(at::Tensor& x, int64_t heads, const at::Tensor& w, double e
 
 at::Tensor rms_norm_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& w, double eps,
                              at::Tensor dw, const at::Tensor& add_to) {
+  const PhaseScope phase(Phase::kElementwise, x.device());
   check_rows(x, w, "rms_norm_backward");
   TORCH_CHECK_VALUE(
       dy.sizes() == x.sizes() && dy.is_contiguous() && (!add_to.defined() || add_to.is_contiguous()),
@@ -188,6 +193,7 @@ at::Tensor rms_norm_backward(const at::Tensor& dy, const at::Tensor& x, const at
 
 void rms_norm_heads_backward_(at::Tensor& dy, const at::Tensor& x, int64_t heads, const at::Tensor& w,
                               double eps, at::Tensor dw) {
+  const PhaseScope phase(Phase::kElementwise, x.device());
   check_rows(x, w, "rms_norm_heads_backward_");
   if (gpu::active(x)) return gpu::rms_norm_heads_backward_(dy, x, heads, w, eps, dw);
   const int64_t width = w.numel();

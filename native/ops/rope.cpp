@@ -7,6 +7,7 @@
 
 #include "ops/dispatch.h"
 #include "ops/gpu.h"
+#include "ops/phases.h"
 #include "ops/vector_math.h"
 
 namespace cream {
@@ -57,6 +58,7 @@ at::Tensor rope_table(const ModelConfig& config, int64_t num_positions) {
 
 void rope_(at::Tensor& x, int64_t heads, int64_t head_dim, const int32_t* positions, const at::Tensor& table,
            bool inverse) {
+  const PhaseScope phase(Phase::kElementwise, x.device());
   TORCH_CHECK_VALUE(x.dim() == 2 && x.stride(1) == 1 && x.size(1) >= heads * head_dim,
                     "rope_: expected rows of at least ", heads * head_dim, " columns, got ", x.sizes());
   if (gpu::active(x)) return gpu::rope_(x, heads, head_dim, positions, table, inverse);

@@ -11,6 +11,7 @@
 #include <numeric>
 
 #include "ops/dispatch.h"
+#include "ops/phases.h"
 #include "ops/simd.h"
 #include "ops/top_cut.h"
 
@@ -191,6 +192,7 @@ void check_sampler_options(const SamplerOptions& options) {
 
 Sampled sample_rows(const at::Tensor& logits, const std::vector<int64_t>& rows,
                     const std::vector<float>& uniforms, const SamplerOptions& options) {
+  const PhaseScope phase(Phase::kSampler, logits.device());
   TORCH_CHECK_VALUE(
       logits.dim() == 2 && logits.is_contiguous() && logits.size(1) > 0 && logits.device().is_cpu(),
       "sampler: logits must be a contiguous [B, V] on the CPU, got ", logits.sizes());
@@ -220,6 +222,7 @@ Sampled sample_rows(const at::Tensor& logits, const std::vector<int64_t>& rows,
 }
 
 Sampled sample(const at::Tensor& logits, const std::vector<float>& uniforms, const SamplerOptions& options) {
+  const PhaseScope phase(Phase::kSampler, logits.device());
   std::vector<int64_t> rows(logits.size(0));
   std::iota(rows.begin(), rows.end(), 0);
   return sample_rows(logits, rows, uniforms, options);

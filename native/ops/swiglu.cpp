@@ -6,6 +6,7 @@
 
 #include "ops/dispatch.h"
 #include "ops/gpu.h"
+#include "ops/phases.h"
 #include "ops/vector_math.h"
 
 namespace cream {
@@ -16,6 +17,7 @@ at::Tensor swiglu_reference(const at::Tensor& gate_up) {
 }
 
 at::Tensor swiglu(const at::Tensor& gate_up) {
+  const PhaseScope phase(Phase::kElementwise, gate_up.device());
   TORCH_CHECK_VALUE(gate_up.dim() == 2 && gate_up.size(1) % 2 == 0 && gate_up.is_contiguous(),
                     "swiglu: gate_up must be a contiguous [R, 2F], got ", gate_up.sizes());
   if (gpu::active(gate_up)) return gpu::swiglu(gate_up);
@@ -42,6 +44,7 @@ at::Tensor swiglu(const at::Tensor& gate_up) {
 }
 
 at::Tensor swiglu_backward_(at::Tensor& gate_up, const at::Tensor& dy) {
+  const PhaseScope phase(Phase::kElementwise, dy.device());
   const int64_t width = gate_up.size(1) / 2;
   TORCH_CHECK_VALUE(
       gate_up.is_contiguous() && dy.is_contiguous() && dy.size(0) == gate_up.size(0) && dy.size(1) == width,

@@ -11,6 +11,7 @@
 #include "ops/dispatch.h"
 #include "ops/gpu.h"
 #include "ops/linear.h"
+#include "ops/phases.h"
 #include "ops/token_logprobs_tiled.h"
 #include "ops/vector_math.h"
 
@@ -100,6 +101,7 @@ void for_chunks(const at::Tensor& hidden, const at::Tensor& head, int64_t chunk_
 
 TokenLogprobs token_logprobs(const at::Tensor& hidden, const at::Tensor& head,
                              const std::vector<Target>& targets, int64_t chunk_rows) {
+  const PhaseScope phase(Phase::kHead, hidden.device());
   check(hidden, head, targets, chunk_rows);
   if (gpu::active(hidden)) {
     return gpu::token_logprobs(hidden, head, targets, all_row_targets(targets, hidden.size(0)), chunk_rows);
@@ -132,6 +134,7 @@ TokenLogprobs token_logprobs(const at::Tensor& hidden, const at::Tensor& head,
 at::Tensor token_logprobs_backward(const at::Tensor& hidden, const at::Tensor& head,
                                    const std::vector<Target>& targets, const std::vector<float>& weights,
                                    const std::vector<float>& lse, at::Tensor d_head, int64_t chunk_rows) {
+  const PhaseScope phase(Phase::kHead, hidden.device());
   check(hidden, head, targets, chunk_rows);
   TORCH_CHECK_VALUE(weights.size() == targets.size(), "token_logprobs_backward: there must be ",
                     targets.size(), " weights, one per target, got ", weights.size());

@@ -15,6 +15,7 @@ const COMMANDS = [
   'pair',
   'train',
   'evaluate',
+  'ranking',
   'inspect',
   'doctor',
 ];

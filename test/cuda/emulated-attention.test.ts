@@ -1,7 +1,7 @@
 import { createRequire } from 'node:module';
-import t from 'tap';
 import { addonPath } from '../../lib/native/binding.js';
 import { close, relativeError } from '../helpers/close.js';
+import { GPU, t } from '../helpers/gpu.js';
 import { normal } from '../helpers/random.js';
 
 // Packed attention on the GPU's path: index tables, the prompt's keys repeated for each sibling, their gradients summed.
@@ -36,16 +36,16 @@ for (const [name, pack] of Object.entries(PACKS)) {
     const base = { ...shape, qkv, dOut, segments: Int32Array.from(pack) };
 
     t.test(`attention by tables equals the definition and the CPU's gradient: ${title}`, async (t) => {
-      const actual = _packedAttention({ ...base, dtype: 'float32', emulated: true });
+      const actual = _packedAttention({ ...base, dtype: 'float32', device: GPU });
       const { out, lse } = _packedAttention({ ...base, dtype: 'float32', reference: true });
       close(t, actual.out, out, { rtol: 1e-5, atol: 1e-5 }, 'out');
       close(t, actual.lse, lse, { rtol: 1e-5, atol: 1e-5 }, 'log-sum-exp');
       const { dQkv } = _packedAttention({ ...base, dtype: 'float32' });
       close(t, actual.dQkv, dQkv, { rtol: 1e-4, atol: 1e-5 }, 'gradient');
-      const again = _packedAttention({ ...base, dtype: 'float32', emulated: true });
+      const again = _packedAttention({ ...base, dtype: 'float32', device: GPU });
       t.strictSame(again.dQkv, actual.dQkv, 'and again, to the bit');
 
-      const half = _packedAttention({ ...base, dtype: 'bfloat16', emulated: true });
+      const half = _packedAttention({ ...base, dtype: 'bfloat16', device: GPU });
       const halfCpu = _packedAttention({ ...base, dtype: 'bfloat16' });
       close(t, half.out, halfCpu.out, { rtol: 2 ** -7, atol: 1e-3 }, 'bfloat16 out');
       // A sibling's part of a prompt's gradient is rounded before the float32 sum, as the flash kernels do.
@@ -65,7 +65,7 @@ t.test('the gradient is the finite difference of the definition', async (t) => {
   };
   const qkv = normal(18 * 8 * 8, { seed: 1 });
   const dOut = normal(18 * 4 * 8, { seed: 2 });
-  const { dQkv } = _packedAttention({ ...shape, qkv, dOut, dtype: 'float32', emulated: true });
+  const { dQkv } = _packedAttention({ ...shape, qkv, dOut, dtype: 'float32', device: GPU });
   for (const seed of [3, 4, 5]) {
     const direction = normal(qkv.length, { seed });
     const step = 1e-2;
@@ -83,8 +83,5 @@ t.test('the gradient is the finite difference of the definition', async (t) => {
 t.test('heads that no kernel has are refused', async (t) => {
   const shape = { heads: 1, kvHeads: 1, headDim: 264, window: 0, segments: Int32Array.of(1, -1) };
   const qkv = normal(3 * 264, { seed: 1 });
-  t.throws(
-    () => _packedAttention({ ...shape, qkv, dtype: 'float32', emulated: true }),
-    /at most 256 columns/,
-  );
+  t.throws(() => _packedAttention({ ...shape, qkv, dtype: 'float32', device: GPU }), /at most 256 columns/);
 });

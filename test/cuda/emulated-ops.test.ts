@@ -1,7 +1,8 @@
 import { createRequire } from 'node:module';
-import t, { type Test } from 'tap';
+import type { Test } from 'tap';
 import { addonPath } from '../../lib/native/binding.js';
 import { close } from '../helpers/close.js';
+import { GPU, t } from '../helpers/gpu.js';
 import { normal } from '../helpers/random.js';
 
 // The GPU's kernels, run on the CPU by the emulation of CUDA, beside the ops of the CPU, which their own tests hold to
@@ -47,11 +48,11 @@ for (const [rows, width] of [
       const dy = normal(rows * width, { seed: 2 });
       const weight = normal(width, { seed: 3 }).map((w) => 1 + w / 4);
       const base = { x, dy, weight, epsilon: 1e-5, dtype };
-      const actual = ops._rmsNorm({ ...base, emulated: true });
+      const actual = ops._rmsNorm({ ...base, device: GPU });
       sameOutputs(t, actual, ops._rmsNorm(base), dtype);
       const { y } = ops._rmsNorm({ x, weight, epsilon: 1e-5, dtype, reference: true });
       close(t, actual.y!, y!, tolerance(dtype), 'the definition');
-      t.strictSame(ops._rmsNorm({ ...base, emulated: true }), actual, 'and again, to the bit');
+      t.strictSame(ops._rmsNorm({ ...base, device: GPU }), actual, 'and again, to the bit');
     });
   }
 }
@@ -72,7 +73,7 @@ for (const [rows, heads, headWidth] of [
         epsilon: 1e-6,
         dtype,
       };
-      sameOutputs(t, ops._rmsNormMore({ ...base, emulated: true }), ops._rmsNormMore(base), dtype);
+      sameOutputs(t, ops._rmsNormMore({ ...base, device: GPU }), ops._rmsNormMore(base), dtype);
     });
   }
 }
@@ -90,7 +91,7 @@ for (const [rows, width] of [
         width,
         dtype,
       };
-      sameOutputs(t, ops._swiglu({ ...base, emulated: true }), ops._swiglu(base), dtype);
+      sameOutputs(t, ops._swiglu({ ...base, device: GPU }), ops._swiglu(base), dtype);
     });
   }
 }
@@ -104,11 +105,11 @@ for (const [heads, headDim] of [
     const positions = Int32Array.from([0, 1, 5, 4000, 2, 2, 77]);
     const x = normal(positions.length * heads * headDim, { seed: 9 });
     const base = { heads, headDim, positions, theta: 10000 };
-    const turned = ops._rope({ ...base, x, emulated: true });
+    const turned = ops._rope({ ...base, x, device: GPU });
     close(t, turned, ops._rope({ ...base, x }), { rtol: 1e-6, atol: 1e-6 });
     close(
       t,
-      ops._rope({ ...base, x: turned, inverse: true, emulated: true }),
+      ops._rope({ ...base, x: turned, inverse: true, device: GPU }),
       x,
       { rtol: 1e-5, atol: 1e-5 },
       'back',
@@ -141,7 +142,7 @@ for (const [rows, vocab, width, chunkRows] of [
         targets,
         chunkRows,
       };
-      const actual = ops._tokenLogprobs({ ...base, emulated: true });
+      const actual = ops._tokenLogprobs({ ...base, device: GPU });
       const { logprobs } = ops._tokenLogprobs({ ...base, reference: true });
       // In bfloat16 the GPU's logits are rounded: at most 2^-9 of a logit, and these are below 32.
       const near = dtype === 'float32' ? { rtol: 1e-5, atol: 1e-5 } : { atol: 2 ** -9 * 32 * 2 };
@@ -180,7 +181,7 @@ for (const [size, decaySize] of [
   };
   for (const dtype of DTYPES) {
     t.test(`AdamW, ${size} ${dtype} weights`, async (t) => {
-      const actual = ops._adamw({ ...update, dtype, emulated: true });
+      const actual = ops._adamw({ ...update, dtype, device: GPU });
       const expected = ops._adamw({ ...update, dtype });
       for (const key of ['master', 'm', 'v', 'gradient'])
         close(t, actual[key]!, expected[key]!, { rtol: 1e-6, atol: 1e-7 }, key);
@@ -191,8 +192,8 @@ for (const [size, decaySize] of [
   }
 
   t.test(`AdamW with the master in two halves is AdamW with a whole one, ${size} weights`, async (t) => {
-    const whole = ops._adamw({ ...update, dtype: 'bfloat16', emulated: true });
-    const split = ops._adamw({ ...update, dtype: 'bfloat16', split: true, emulated: true });
+    const whole = ops._adamw({ ...update, dtype: 'bfloat16', device: GPU });
+    const split = ops._adamw({ ...update, dtype: 'bfloat16', split: true, device: GPU });
     t.strictSame(split.master, whole.master, 'the master, to the bit');
     const ties = (i: number) => (new Uint32Array(whole.master!.buffer)[i]! & 0xffff) === 0x8000;
     const differ = [...split.weights!.keys()].filter((i) => split.weights![i] !== whole.weights![i]);
@@ -217,7 +218,7 @@ t.test('the low half of a master may be anything', async (t) => {
     ...ADAMW,
     dtype: 'bfloat16',
     split: true,
-    emulated: true,
+    device: GPU,
     step: 1,
     decaySize: 0,
     master,

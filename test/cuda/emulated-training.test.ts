@@ -1,7 +1,7 @@
 import { join } from 'node:path';
-import t from 'tap';
 import type { NativeAdamWOptions, NativeModel, NativePairExample } from '../../lib/native/binding.js';
 import { closeInNorm } from '../helpers/close.js';
+import { GPU, t } from '../helpers/gpu.js';
 import { binding, EVERYTHING, genericTensors, randomIds, TIED, writeTensors } from '../helpers/tiny-model.js';
 
 // Trainers on device `emulated`: the GPU's split master, bfloat16 gradients, adapters, and what they leave on disk.
@@ -43,7 +43,7 @@ const flat = (values: readonly Float32Array[]) => values.flatMap((data) => [...d
 
 t.test('fifty steps on a split master follow the CPU on a whole one', async (t) => {
   const load = await writeModel(t.testdir());
-  const [cpu, gpu] = [await training(await load('cpu')), await training(await load('emulated'))];
+  const [cpu, gpu] = [await training(await load('cpu')), await training(await load(GPU))];
   await cpu.steps(50);
   await gpu.steps(50);
   closeInNorm(t, gpu.losses, cpu.losses, 0.05, 'losses');
@@ -57,13 +57,13 @@ for (const gradientsDtype of ['float32', 'bfloat16'] as const) {
       const directory = t.testdir();
       const load = await writeModel(directory, gradientsDtype === 'float32' ? EVERYTHING : TIED);
       const options = { gradientsDtype, momentsDtype, deterministic: true };
-      const whole = await training(await load('emulated'), options);
+      const whole = await training(await load(GPU), options);
       await whole.steps(4);
       const state = join(directory, 'state.safetensors');
       await whole.trainer.saveState(state);
       await whole.steps(4);
 
-      const resumed = await training(await load('emulated'), options);
+      const resumed = await training(await load(GPU), options);
       await resumed.trainer.loadState(state);
       await resumed.steps(4);
       t.strictSame(resumed.losses, whole.losses.slice(4));
@@ -86,7 +86,7 @@ for (const [name, config] of Object.entries({ EVERYTHING, TIED })) {
   t.test(`bfloat16 gradients differ from float32 ones by rounding: ${name}`, async (t) => {
     const load = await writeModel(t.testdir(), config);
     const gradients = async (gradientsDtype: 'float32' | 'bfloat16') => {
-      const { trainer } = await training(await load('emulated'), { gradientsDtype });
+      const { trainer } = await training(await load(GPU), { gradientsDtype });
       return trainer._preferenceGradients(PAIRS, CREAM, 24);
     };
     const [whole, half] = [await gradients('float32'), await gradients('bfloat16')];
@@ -110,7 +110,7 @@ t.test("on the GPU's path too, gradients do not depend on the split into micro-b
 t.test("on the GPU's path too, what is computed again in the backward has the same bits", async (t) => {
   const load = await writeModel(t.testdir());
   const gradients = async (recompute: 'selective' | 'full' | 'none') => {
-    const { trainer } = await training(await load('emulated'), { recompute });
+    const { trainer } = await training(await load(GPU), { recompute });
     return trainer._preferenceGradients(PAIRS, CREAM, 24);
   };
   const expected = await gradients('selective');
@@ -121,7 +121,7 @@ t.test("on the GPU's path too, what is computed again in the backward has the sa
 t.test('a step that ran out of memory leaves nothing in bfloat16 gradients either', async (t) => {
   const load = await writeModel(t.testdir());
   const run = async (memory: number, bound: number) => {
-    const { trainer, weights } = await training(await load('emulated'), { gradientsDtype: 'bfloat16' });
+    const { trainer, weights } = await training(await load(GPU), { gradientsDtype: 'bfloat16' });
     await trainer._simulateMemoryOf(memory);
     const metrics = await trainer.preferenceStep(PAIRS, CREAM, 1e-3, bound, token);
     return { metrics, weights: await weights() };
@@ -147,7 +147,7 @@ for (const dtype of ['float32', 'bfloat16'] as const) {
       const { logprobs } = await model.score(GROUPS, { maxTokensPerBatch: 24, perToken: false }, token);
       return { gradients, losses, logprobs: logprobs.flatMap((group) => [...group]) };
     };
-    const [cpu, gpu] = [await run('cpu'), await run('emulated')];
+    const [cpu, gpu] = [await run('cpu'), await run(GPU)];
     const near = dtype === 'float32' ? 1e-4 : 0.1;
     for (const [i, { name, data }] of cpu.gradients.entries()) {
       t.equal(gpu.gradients[i]!.name, name);

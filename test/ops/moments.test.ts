@@ -1,7 +1,7 @@
 import { createRequire } from 'node:module';
-import t from 'tap';
 import { addonPath } from '../../lib/native/binding.js';
 import { close } from '../helpers/close.js';
+import { GPU, t } from '../helpers/gpu.js';
 import { normal } from '../helpers/random.js';
 
 // Moments in bfloat16, rounded by random numbers of (seed, step, element).
@@ -30,7 +30,7 @@ for (const emulated of [false, true]) {
     const size = 40_000;
     const zeros = new Float32Array(size);
     const constant = (value: number) => new Float32Array(size).fill(value);
-    const base = { ...SETTINGS, master: zeros, m: zeros, v: zeros, emulated };
+    const base = { ...SETTINGS, master: zeros, m: zeros, v: zeros, device: emulated ? GPU : 'cpu' };
     for (const gradient of [0.3, -1.7e-5]) {
       const whole = adamw({ ...base, gradient: constant(gradient) });
       const half = adamw({ ...base, gradient: constant(gradient), momentsDtype: 'bfloat16' });
@@ -64,7 +64,7 @@ t.test('the noise depends on seed, step and element alone', async (t) => {
   t.strictSame(adamw(base).m, result.m);
   t.notSame(adamw({ ...base, seed: 12 }).m, result.m);
   t.notSame(adamw({ ...base, step: 4 }).m, result.m);
-  const { m } = adamw({ ...base, emulated: true });
+  const { m } = adamw({ ...base, device: GPU });
   // Both sides form the moment in float32, one with a fused product: only a value at the edge may round otherwise.
   const differ = m.filter((x, i) => x !== result.m[i]).length;
   t.ok(differ <= 3, `${differ} of ${size} differ on the GPU's path`);
@@ -95,7 +95,7 @@ t.test('fifty updates of a split master are those of a float32 master, to the bi
     for (let step = 1; step <= 50; step++) {
       const gradient = normal(size, { seed: 100 + step, scale: 0.3 });
       const options = { ...SETTINGS, ...state, step, gradient, dtype: 'bfloat16', decaySize: 100 };
-      const { m, v, master } = adamw({ ...options, split, emulated: true });
+      const { m, v, master } = adamw({ ...options, split, device: GPU });
       state = { m, v, master };
     }
     return state;
@@ -119,7 +119,7 @@ t.test('bfloat16 gradients give the update of their values', async (t) => {
     gradient,
     dtype: 'bfloat16',
     split: true,
-    emulated: true,
+    device: GPU,
   };
   const [half, whole] = [adamw({ ...base, gradientDtype: 'bfloat16' }), adamw(base)];
   t.strictSame(half.master, whole.master);

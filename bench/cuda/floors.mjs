@@ -1,0 +1,42 @@
+// The least time that the hardware allows for each job: operations over the rate of matrix products, bytes over the
+// bandwidth of memory. Rates are what large products and copies were seen to reach, not data sheets.
+
+const CEILINGS = [
+  { match: /H200/, flops: 790e12, bandwidth: 4.3e12 },
+  { match: /H100/, flops: 798e12, bandwidth: 3.0e12 },
+  { match: /A100/, flops: 250e12, bandwidth: 1.7e12 },
+];
+/** For trying the bench itself: a core of a server. */
+const CPU = { flops: 5e11, bandwidth: 4e10 };
+
+/** For other GPUs --flops and --bandwidth must be given; without them there are no floors. */
+export function ceilings(name, { flops, bandwidth }) {
+  const known = name === 'cpu' ? CPU : CEILINGS.find(({ match }) => match.test(name));
+  return {
+    flops: flops ? Number(flops) * 1e12 : known?.flops,
+    bandwidth: bandwidth ? Number(bandwidth) * 1e12 : known?.bandwidth,
+  };
+}
+
+/**
+ * Seconds of one decode step of B live sequences at mean context P + T / 2, N of them sharing each prompt of P tokens:
+ * weights once or B products, keys and values with the prompt's once per group, three passes over the logits.
+ */
+export function decodeStep({ trunk, head, kvBytes }, vocabSize, { B, P, T, N }, { flops, bandwidth }) {
+  const products = Math.max((2 * (trunk + head) * B) / flops, (2 * (trunk + head)) / bandwidth);
+  const context = P / N + T / 2;
+  return products + (B * kvBytes * context + 6 * vocabSize * B) / bandwidth;
+}
+
+/** FLOP of scoring prompts whose N responses share them, and of the same without sharing. */
+export const scoreFlop = ({ trunk, head }, { P, T, N }, prompts) =>
+  (2 * trunk * (P + N * (T - 1)) + 2 * head * N * T) * prompts;
+export const scoreFlopUnshared = ({ trunk, head }, { P, T, N }, prompts) =>
+  (2 * trunk * N * (P + T - 1) + 2 * head * N * T) * prompts;
+
+/** FLOP of a preference step: three passes with all weights, two with an adapter. */
+export const trainFlop = ({ trunk, head }, { P, T }, pairs, { lora = false } = {}) =>
+  (lora ? 4 : 6) * (trunk * (P + 2 * (T - 1)) + head * 2 * T) * pairs;
+
+/** AdamW: bfloat16 weight, low half and gradient, two float32 moments; read, and written but for the gradient. */
+export const ADAMW_BYTES = 26;

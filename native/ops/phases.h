@@ -1,0 +1,45 @@
+// Where the time of a verb goes: per kind of work, by events on the GPU's stream, by the clock on the CPU,
+// whose ops end when they return. Off unless asked for: then an op costs one comparison more.
+#pragma once
+
+#include <c10/core/Device.h>
+
+#include <cstdint>
+#include <vector>
+
+namespace cream {
+
+enum class Phase { kGemm, kAttention, kElementwise, kHead, kSampler, kOptimizer };
+
+namespace phases {
+
+// Starts or stops counting and forgets what was counted. Work that a CUDA graph captures or replays is not
+// seen: a generator that is profiled runs without graphs (enabled()).
+void enable(bool on);
+bool enabled();
+
+struct Total {
+  const char* name;
+  double seconds;
+  int64_t count;
+};
+// Waits for the device.
+std::vector<Total> totals();
+
+}  // namespace phases
+
+// Counts the work between construction and destruction. Inside another one it counts nothing: the outermost
+// names it.
+class PhaseScope {
+ public:
+  PhaseScope(Phase phase, c10::Device device);
+  ~PhaseScope();
+  PhaseScope(const PhaseScope&) = delete;
+  PhaseScope& operator=(const PhaseScope&) = delete;
+
+ private:
+  enum class Kind { kOff, kNested, kUnseen, kClock, kEvents };
+  Kind kind_ = Kind::kOff;
+};
+
+}  // namespace cream
