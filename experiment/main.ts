@@ -137,6 +137,8 @@ async function report(chosen: readonly Regime[]): Promise<void> {
     const found = await readJson<UnitResult>(pathsOf(unit).result);
     if (found !== undefined) results.push(found);
   }
+  if (results.length === 0)
+    throw new Error(`${output} holds no results yet; run the command without --table`);
   const folder = resolve(options.results ?? (isWhole ? 'experiment/results' : join(output, 'results')));
   const time = await readJson<Record<string, unknown>>(join(output, 'time.json'));
   await writeReport(folder, { regimes, results, ...(time && { time }) });
