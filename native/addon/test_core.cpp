@@ -176,25 +176,28 @@ Napi::Value Rope(const Napi::CallbackInfo& info) {
 
 // _fail({kind, message}): throws as LibTorch ('torch', 'memory') or a kernel's launcher ('launch') does
 Napi::Value Fail(const Napi::CallbackInfo& info) {
-  return addon::guarded(info.Env(), [&]() -> Napi::Value {
-    const addon::Argument options(info, 0, "_fail: options");
-    const std::string message = options.field("message").string();
-    const size_t kind = options.field("kind").choice({"torch", "memory", "launch"});
-    if (kind == 2) throw std::runtime_error(message);
-    TORCH_CHECK_WITH(OutOfMemoryError, kind != 1, message);
-    TORCH_CHECK(false, message);
-  });
+  const addon::Argument options(info, 0, "_fail: options");
+  const std::string message = options.field("message").string();
+  const size_t kind = options.field("kind").choice({"torch", "memory", "launch"});
+  if (kind == 2) throw std::runtime_error(message);
+  TORCH_CHECK_WITH(OutOfMemoryError, kind != 1, message);
+  TORCH_CHECK(false, message);
+}
+
+template <Napi::Value (*function)(const Napi::CallbackInfo&)>
+Napi::Value checked(const Napi::CallbackInfo& info) {
+  return addon::guarded(info.Env(), [&] { return function(info); });
 }
 
 }  // namespace
 
 void register_core_tests(Napi::Env env, Napi::Object exports) {
-  exports.Set("_packedAttention", Napi::Function::New(env, PackedAttention));
-  exports.Set("_rmsNorm", Napi::Function::New(env, RmsNorm));
-  exports.Set("_rmsNormMore", Napi::Function::New(env, RmsNormMore));
-  exports.Set("_swiglu", Napi::Function::New(env, Swiglu));
-  exports.Set("_fail", Napi::Function::New(env, Fail));
-  exports.Set("_rope", Napi::Function::New(env, Rope));
+  exports.Set("_packedAttention", Napi::Function::New(env, checked<PackedAttention>));
+  exports.Set("_rmsNorm", Napi::Function::New(env, checked<RmsNorm>));
+  exports.Set("_rmsNormMore", Napi::Function::New(env, checked<RmsNormMore>));
+  exports.Set("_swiglu", Napi::Function::New(env, checked<Swiglu>));
+  exports.Set("_fail", Napi::Function::New(env, checked<Fail>));
+  exports.Set("_rope", Napi::Function::New(env, checked<Rope>));
 }
 
 }  // namespace cream

@@ -64,7 +64,10 @@ for (const [name, config] of Object.entries({ EVERYTHING, TIED })) {
       }
       closeInNorm(t, losses[1]!, losses[0]!, dtype === 'float32' ? 1e-4 : 5e-2, 'five losses');
       const [after, emulated] = [await flat(cpu), await flat(gpu)];
-      t.notSame(after, before, 'the weights moved');
+      t.ok(
+        after.some((x, i) => x !== before[i]),
+        'the weights moved',
+      );
       closeInNorm(t, emulated, after, dtype === 'float32' ? 1e-4 : 1e-2, 'weights');
     });
   }
