@@ -313,7 +313,7 @@ async function makePairs({ run }: World, t: number): Promise<void> {
       run.warn(
         'consistency-below-half',
         `iteration ${t}: ${flipped} of ${pairs.length} pairs have a weight C below 1/2 (weight: ${weight}), so they train ` +
-          'towards the rejected response; consistency.rule floor or theorem avoids it',
+          'towards the rejected response; consistency.rule floor or theorem avoids it (docs/experiment.md: neither ended better)',
         info,
       );
     }

@@ -88,7 +88,8 @@ function agreementLights({ run, config }: Facts): Light[] {
               : `in ${below.filter((share) => share > 0).length} of ${below.length} iterations`,
       meaning:
         'Pairs with C below 1/2 train towards the rejected response. With weight sample each group counts (red from a ' +
-        'quarter of them), with weight dataset the mean of the slice. consistency.rule floor or theorem keeps C at 1/2 or above.',
+        'quarter of them), with weight dataset the mean of the slice. consistency.rule floor or theorem keeps C at 1/2 or ' +
+        'above; in the experiment of docs/experiment.md both ended worse, and C below 1/2 in the first iteration did no harm.',
     },
   ];
 }
