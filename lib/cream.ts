@@ -362,8 +362,8 @@ async function measure({ run, models, evaluateTasks, fineTuned }: World, number:
   const model = `M${number}`;
   const info: StageInfo = { stage: 'evaluate', iteration: Math.max(0, number - 1), model, unit: 'answers' };
   await run.stage(info, [`evaluation/${model}.jsonl`], async () => {
-    const { tasks, records, metrics } = await evaluateTasks(await models.policy(number), info);
+    const { records, metrics, ...result } = await evaluateTasks(await models.policy(number), info);
     await write(run, `evaluation/${model}.jsonl`, records);
-    return { result: { tasks }, metrics };
+    return { result, metrics };
   });
 }

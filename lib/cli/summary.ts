@@ -1,6 +1,7 @@
 import { relative } from 'node:path';
 import type { CreamConfig } from '../config.js';
 import { ACCURACY_KINDS, type RunSummary } from '../run/summary.js';
+import type { MeanEstimate } from '../statistics.js';
 import type { Accuracy } from '../types.js';
 import { formatDuration, formatNumber, formatTable } from './format.js';
 
@@ -17,6 +18,7 @@ export function summaryTable(summary: RunSummary): string {
   const header = [
     'model',
     ...columns.map(({ name, kind }) => `${name} ${kind}`),
+    ...ACCURACY_KINDS.map((kind) => `mean ${kind}`),
     'C',
     'random C',
     'tau',
@@ -34,6 +36,7 @@ export function summaryTable(summary: RunSummary): string {
     return [
       model.model,
       ...columns.map(({ name, kind }) => accuracyCell(model.tasks.find((one) => one.name === name)?.[kind])),
+      ...ACCURACY_KINDS.map((kind) => meanCell(model.mean?.[kind])),
       shareCell(consistency?.mean),
       consistency?.nullBand ? consistency.nullBand.map((bound) => bound.toFixed(2)).join('-') : '-',
       shareCell(consistency?.tau),
@@ -74,6 +77,12 @@ function accuracyCell(accuracy: Accuracy | undefined): string {
   if (accuracy === undefined) return '-';
   const [low, high] = accuracy.interval;
   return `${accuracy.accuracy.toFixed(3)} [${low.toFixed(2)}, ${high.toFixed(2)}]`;
+}
+
+function meanCell(mean: MeanEstimate | undefined): string {
+  if (mean === undefined) return '-';
+  const interval = mean.interval?.map((bound) => bound.toFixed(2)).join(', ');
+  return `${mean.mean.toFixed(3)}${interval === undefined ? '' : ` [${interval}]`}`;
 }
 
 function shareCell(value: number | null | undefined): string {

@@ -20,6 +20,9 @@ const accuracy = orNone(
   }),
 );
 
+/** Over tasks. */
+const mean = orNone(z.object({ mean: z.number(), interval: interval.nullable().default(null) }));
+
 const stageResult = z.object({
   prompts: number,
   responses: number,
@@ -52,6 +55,7 @@ const stageResult = z.object({
       z.object({ name: z.string(), greedy: accuracy, sampled: accuracy, acc: accuracy, acc_norm: accuracy }),
     ),
   ),
+  mean: orNone(z.object({ greedy: mean, sampled: mean, acc: mean, acc_norm: mean })),
 });
 
 /** The fields of a stage's result that are what they should be. */

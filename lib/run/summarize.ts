@@ -9,6 +9,7 @@ import type {
   IterationSummary,
   ModelSummary,
   RunSummary,
+  TaskMeans,
   TaskSummary,
 } from './summary.js';
 
@@ -117,16 +118,20 @@ export function modelsSoFar(
   last: number,
   directoryOf: (model: number) => string,
 ): ModelSummary[] {
-  const tasksOf = (number: number) => {
+  const measured = (number: number) => {
     const iteration = number <= 1 ? '' : `iteration-${number - 1}/`;
-    return resultOf<{ tasks: TaskSummary[] }>(recordOf(progress, `${iteration}evaluate:M${number}`)).tasks;
+    return resultOf<{ tasks: TaskSummary[]; mean: TaskMeans }>(
+      recordOf(progress, `${iteration}evaluate:M${number}`),
+    );
   };
   return Array.from({ length: last + 1 }, (_, number): ModelSummary => {
     const isBase = directoryOf(number) === directoryOf(0);
+    const { tasks = [], mean } = measured(isBase ? 0 : number);
     return {
       model: `M${number}`,
       directory: directoryOf(number),
-      tasks: tasksOf(isBase ? 0 : number) ?? [],
+      tasks,
+      ...(mean && { mean }),
       ...(number < 2 ? {} : { iteration: number - 1 }),
     };
   });

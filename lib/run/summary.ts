@@ -1,3 +1,4 @@
+import type { MeanEstimate } from '../statistics.js';
 import type { Accuracy, NoPairReason, PairChoices, RankedGroup, UndefinedConsistency } from '../types.js';
 import { bootstrapInterval } from './random.js';
 
@@ -17,6 +18,8 @@ export interface TaskSummary {
 /** The ways in which a task is measured, in the order of tables. */
 export const ACCURACY_KINDS = ['greedy', 'sampled', 'acc', 'acc_norm'] as const;
 export type AccuracyKind = (typeof ACCURACY_KINDS)[number];
+
+export type TaskMeans = Partial<Record<AccuracyKind, MeanEstimate>>;
 
 /** Answers in which none could be read (they count as wrong), and answers cut by the length limit. */
 export interface AnswerFaults {
@@ -88,6 +91,8 @@ export interface ModelSummary {
   /** Checkpoint folder: the base model's, sft/model, iteration-t/policy. */
   directory: string;
   tasks: TaskSummary[];
+  /** Mean over the tasks that are measured in this way, each counting alike; of two or more tasks. */
+  mean?: TaskMeans;
   /** The iteration whose training made this model; absent for M0 and M1. */
   iteration?: number;
 }

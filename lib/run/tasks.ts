@@ -8,7 +8,14 @@ import { type Answer, evaluate, type EvaluatedProblem } from '../stages/evaluate
 import { evaluateOptions, type ScoredOptions, summarizeOptions } from '../stages/evaluate-options.js';
 import type { Accuracy } from '../types.js';
 import type { Run, StageInfo } from './run.js';
-import type { AnswerFaults, TaskSummary } from './summary.js';
+import { meanOf, stratifiedMean } from '../statistics.js';
+import {
+  ACCURACY_KINDS,
+  type AccuracyKind,
+  type AnswerFaults,
+  type TaskMeans,
+  type TaskSummary,
+} from './summary.js';
 
 type Task = CreamConfig['data']['evaluation'][number];
 /** A line of a model's evaluation file. */
@@ -37,6 +44,46 @@ export async function loadProblems(
   return { problems: records.slice(0, limit), answersEach };
 }
 
+/** What was measured of a model; `mean` only where two or more tasks were measured in one way. */
+export interface Measured {
+  tasks: TaskSummary[];
+  mean?: TaskMeans;
+  records: EvaluationLine[];
+  metrics: Record<string, number>;
+}
+
+/** How right a line's answers are, from 0 to 1, in the ways in which it was measured. */
+function rightness(line: EvaluationLine): Partial<Record<AccuracyKind, number>> {
+  if ('acc' in line) return { acc: Number(line.acc.correct), acc_norm: Number(line.acc_norm.correct) };
+  const { greedy, samples } = line;
+  return {
+    greedy: Number(greedy.correct),
+    ...(samples && { sampled: meanOf(samples.map(({ correct }) => Number(correct))) }),
+  };
+}
+
+/** Means over the tasks, whatever number of problems each has. */
+export function meansOf(records: readonly EvaluationLine[]): TaskMeans {
+  const means: TaskMeans = {};
+  for (const kind of ACCURACY_KINDS) {
+    const byTask = new Map<string, number[]>();
+    for (const record of records) {
+      const value = rightness(record)[kind];
+      if (value === undefined) continue;
+      const values = byTask.get(record.task);
+      if (values === undefined) byTask.set(record.task, [value]);
+      else values.push(value);
+    }
+    const mean = byTask.size < 2 ? null : stratifiedMean([...byTask.values()]);
+    if (mean !== null) means[kind] = mean;
+  }
+  return means;
+}
+
+/** The name of the mean among those of the tasks, as in `cream compare`. */
+const meanName = (tasks: readonly TaskSummary[]) =>
+  tasks.some(({ name }) => name === 'mean') ? 'mean-of-tasks' : 'mean';
+
 /** A model's accuracy on every held-out task of a run, in chunks of problems that are committed one by one. */
 export async function evaluateTasks(
   run: Run,
@@ -44,7 +91,7 @@ export async function evaluateTasks(
   maxLength: number,
   model: Model,
   info: StageInfo,
-): Promise<{ tasks: TaskSummary[]; records: EvaluationLine[]; metrics: Record<string, number> }> {
+): Promise<Measured> {
   const { data, evaluation, sampling, score, seed } = run.config;
   const { signal } = run;
   const loaded = await Promise.all(
@@ -120,11 +167,26 @@ export async function evaluateTasks(
     }
     tasks.push(summary);
   }
-  const metrics = tasks.flatMap(({ name, greedy, sampled, acc, acc_norm }): [string, number][] => {
-    const found = { accuracy: greedy, sampled_accuracy: sampled, acc, acc_norm };
-    return Object.entries(found).flatMap(([kind, value]) =>
-      value === undefined ? [] : [[`${kind}/${name}`, value.accuracy] as [string, number]],
-    );
-  });
-  return { tasks, records, metrics: Object.fromEntries(metrics) };
+  const mean = meansOf(records);
+  const entries = ACCURACY_KINDS.flatMap((kind): [string, number][] => [
+    ...tasks.flatMap(({ name, [kind]: found }): [string, number][] =>
+      found === undefined ? [] : [[`${METRICS[kind]}/${name}`, found.accuracy]],
+    ),
+    ...(mean[kind] === undefined
+      ? []
+      : [[`${METRICS[kind]}/${meanName(tasks)}`, mean[kind].mean] as [string, number]]),
+  ]);
+  return {
+    tasks,
+    ...(Object.keys(mean).length > 0 && { mean }),
+    records,
+    metrics: Object.fromEntries(entries),
+  };
 }
+
+const METRICS = {
+  greedy: 'accuracy',
+  sampled: 'sampled_accuracy',
+  acc: 'acc',
+  acc_norm: 'acc_norm',
+} as const;

@@ -17,8 +17,7 @@ import { loraOptions, Models } from './models.js';
 import { checkpointFolder } from './run-dir.js';
 import type { Run, StageInfo } from './run.js';
 import { freeBytes } from './training-memory.js';
-import type { TaskSummary } from './summary.js';
-import { evaluateTasks, type EvaluationLine } from './tasks.js';
+import { evaluateTasks, type Measured } from './tasks.js';
 
 /** What the steps of a run share: the models, the tokenizer and the data, read when they are first needed. */
 export interface World {
@@ -33,10 +32,7 @@ export interface World {
   prompts: (t: number) => Promise<Prompt[]>;
   /** Which responses are right, by prompt id, for the prompts of iteration t that have a label. */
   correctness: (t: number, groups: readonly Group[]) => Promise<Map<string, boolean[]>>;
-  evaluateTasks: (
-    model: Model,
-    info: StageInfo,
-  ) => Promise<{ tasks: TaskSummary[]; records: EvaluationLine[]; metrics: Record<string, number> }>;
+  evaluateTasks: (model: Model, info: StageInfo) => Promise<Measured>;
   onStep: (info: StageInfo) => (step: number, total: number, metrics: Record<string, number>) => void;
 }
 

@@ -67,6 +67,17 @@ function accuracyCell(accuracy) {
   return [fixed(accuracy.accuracy), ' ', h('small', {}, `[${fixed(low, 2)}, ${fixed(high, 2)}]`)];
 }
 
+/** @param {{ mean: number, interval: [number, number] | null } | undefined} found */
+function meanCell(found) {
+  if (!found) return '–';
+  const { mean, interval } = found;
+  return [
+    fixed(mean),
+    ' ',
+    interval ? h('small', {}, `[${fixed(interval[0], 2)}, ${fixed(interval[1], 2)}]`) : '',
+  ];
+}
+
 /** Ways of measuring a task. */
 const KINDS = /** @type {const} */ (['greedy', 'sampled', 'acc', 'acc_norm']);
 
@@ -168,9 +179,11 @@ function modelTable(runs) {
       runs.some((run) => run.models.some((_, place) => measured(run, place, task)?.[kind])),
     ).map((kind) => ({ task, kind })),
   );
+  const means = KINDS.filter((kind) => runs.some((run) => run.models.some(({ mean }) => mean?.[kind])));
   const header = [
     'model',
     ...kinds.map(({ task, kind }) => `${task} ${kind}`),
+    ...means.map((kind) => `mean ${kind}`),
     'C',
     'random C',
     'tau',
@@ -190,6 +203,7 @@ function modelTable(runs) {
       return [
         h('strong', { title: model.directory }, model.model),
         ...kinds.map(({ task, kind }) => accuracyCell(measured(run, place, task)?.[kind])),
+        ...means.map((kind) => meanCell(model.mean?.[kind])),
         isNumber(mean)
           ? [
               fixed(mean),
