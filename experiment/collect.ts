@@ -124,7 +124,7 @@ async function iterationRow(
   const labels = new Map(groups.map(({ id, label }) => [id, label]));
   const anchors = groups.flatMap(({ rewards, baseLogprobs, numTokens }) => {
     const tau = kendallTau(
-      rewards,
+      rewards!,
       baseLogprobs!.map((logprob, i) => logprob / numTokens[i]!),
     );
     return Number.isFinite(tau) ? [tau] : [];

@@ -2,7 +2,8 @@ import { isDeepStrictEqual } from 'node:util';
 import type { ConfigIssue } from './config-issues.js';
 import { type CreamConfig, DEFAULTS } from './config-schema.js';
 import { definitionOf } from './data/task-definitions.js';
-import { METHODS } from './methods.js';
+import { METHODS, sourcesOf } from './methods.js';
+import { scoringNeeds } from './scoring-needs.js';
 
 /** Combinations that the types allow but that cannot work, and settings that would have no effect. */
 export function configConflicts(config: CreamConfig): ConfigIssue[] {
@@ -14,15 +15,16 @@ export function configConflicts(config: CreamConfig): ConfigIssue[] {
     report('data.prompts', 'is missing: the preference iterations need prompts (or set iterations: 0)');
   }
   if (config.method !== undefined) {
-    const { source, weight } = METHODS[config.method];
-    const differs = (where: string, actual: string, expected: string) => {
-      if (actual !== expected)
-        report(where, `is ${actual}, but method: ${config.method} means ${expected}; remove one of the two`);
+    const differs = (where: string, actual: string, expected: readonly string[]) => {
+      if (expected.includes(actual)) return;
+      const meant = expected.join(' or ');
+      report(where, `is ${actual}, but method: ${config.method} means ${meant}; remove one of the two`);
     };
-    differs('reward.source', config.reward.source, source);
-    differs('consistency.weight', consistency.weight, weight);
+    differs('reward.source', config.reward.source, sourcesOf(config.method));
+    differs('consistency.weight', consistency.weight, [METHODS[config.method].weight]);
   }
   const { reward } = config;
+  rewardConflicts(config, report);
   if (reward.source === 'module' && reward.module === undefined) {
     report('reward.module', 'is missing: source: module needs the path of a JavaScript module');
   }
@@ -76,13 +78,6 @@ export function configConflicts(config: CreamConfig): ConfigIssue[] {
   }
   if (train.lengthTerm > 0 && train.loss !== 'sigmoid' && train.loss !== 'sigmoid-norm') {
     report('train.lengthTerm', `has no effect with loss: ${train.loss}; use sigmoid or sigmoid-norm`);
-  }
-  for (const key of ['agreementCoefficient', 'agreementEntropy'] as const) {
-    if (train[key] === 0) continue;
-    report(
-      `train.${key}`,
-      'needs pairs with a judgeMargin, which the stages of a run do not make; give judgeRewards to cream pair, and its pairs to cream train',
-    );
   }
   for (const [name, options] of [
     ['sft', sft],
@@ -176,4 +171,52 @@ export function configConflicts(config: CreamConfig): ConfigIssue[] {
     else if (names.indexOf(name) !== index) report(`data.evaluation.${index}.name`, `is used twice: ${name}`);
   });
   return issues;
+}
+
+/** Of a reward model, a judge, and scoring passes that are left out. */
+function rewardConflicts(config: CreamConfig, report: (where: string, message: string) => void): void {
+  const { reward, consistency, pairing } = config;
+  if (reward.source === 'model' && reward.model === undefined) {
+    report('reward.model', 'is missing: source: model needs the folder of a reward model');
+  }
+  if (reward.source !== 'model' && reward.model !== undefined) {
+    report('reward.model', `has no effect with source: ${reward.source}; set source: model or remove it`);
+  }
+  if (reward.source === 'judge' && pairing.agreement === 'judge') {
+    report('pairing.agreement', 'has no effect with reward.source: judge, which agrees with itself; remove it');
+  }
+  const { judge: isJudged } = scoringNeeds(config);
+  if (!isJudged) {
+    for (const [key, value] of Object.entries(reward.judge)) {
+      if (isDeepStrictEqual(value, (DEFAULTS.reward.judge as Record<string, unknown>)[key])) continue;
+      report(
+        `reward.judge.${key}`,
+        'has no effect without a judge; set reward.source: judge or pairing.agreement: judge, or remove it',
+      );
+    }
+  }
+  if (reward.judge.minReadable > reward.judge.samples) {
+    report(
+      'reward.judge.minReadable',
+      `must be at most reward.judge.samples (${reward.judge.samples}), got ${reward.judge.minReadable}`,
+    );
+  }
+  if (isJudged && config.maxLength !== 'auto' && reward.judge.maxNewTokens >= config.maxLength) {
+    report(
+      'reward.judge.maxNewTokens',
+      `must be less than maxLength (${config.maxLength}), got ${reward.judge.maxNewTokens}`,
+    );
+  }
+  if (consistency.measure) return;
+  const wants = [
+    ...(consistency.weight === 'dataset' || consistency.weight === 'sample'
+      ? [`consistency.weight: ${consistency.weight}`]
+      : []),
+    ...(consistency.minConsistency > 0 ? ['consistency.minConsistency'] : []),
+    ...(consistency.history === 'previous' ? [] : [`consistency.history: ${consistency.history}`]),
+    ...(consistency.final ? ['consistency.final'] : []),
+  ];
+  if (wants.length > 0) {
+    report('consistency.measure', `must not be false with ${wants.join(', ')}, which needs the consistency`);
+  }
 }

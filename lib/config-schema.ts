@@ -221,13 +221,35 @@ export const configSchema = z.strictObject({
       .enum(REWARD_SOURCES)
       .default('implicit')
       .describe(
-        "implicit: the policy's DPO reward against M0. likelihood: its log-likelihood per token. worst-of: the lower of the policy's and the previous policy's DPO reward. verifier: 1 for an answer that agrees with the prompt's label, else 0. module: a function of your own.",
+        "implicit: the policy's DPO reward against M0. likelihood: its log-likelihood per token. worst-of: the lower of the policy's and the previous policy's DPO reward. judge: the points that the policy gives as a judge. verifier: 1 for an answer that agrees with the prompt's label, else 0. model: a reward model. module: a function of your own.",
       ),
     module: path
       .optional()
       .describe(
         'With source: module. A JavaScript module whose default export takes groups {id, prompt, responses: [{text, ids, finishReason}], label?} and returns, or promises, a list of numbers per group. It runs with all rights of the process.',
       ),
+    model: path
+      .optional()
+      .describe(
+        'With source: model. Folder of a reward model: a sequence classifier of one label (Llama, Mistral, Qwen2 or Qwen3) with its tokenizer.',
+      ),
+    judge: section(
+      'The policy as a judge: with source: judge, pairing.agreement: judge or the agreement terms of train.',
+      {
+        samples: count.default(3).describe('k, judgements per response, whose points are averaged.'),
+        minReadable: count
+          .default(1)
+          .describe('A response with fewer readable judgements has no reward, and its group makes no pair.'),
+        template: path
+          .optional()
+          .describe(
+            'Text file in place of the additive prompt of 0 to 5 points. It holds {{prompt}} and {{response}} and asks for a last line "Score: N".',
+          ),
+        maxNewTokens: count.default(256).describe('Length limit of a judgement; one that is cut is unreadable.'),
+        temperature: positive.default(0.7).describe('Sampling temperature of judgements.'),
+        topP: z.number().positive().max(1).default(0.9).describe('Nucleus of judgements; 1 = off.'),
+      },
+    ),
   }),
 
   consistency: section('Agreement of the two rankings, and the weight that it gives to a pair.', {
@@ -247,6 +269,12 @@ export const configSchema = z.strictObject({
       .default('linear')
       .describe('From tau to C: (tau+1)/2, (3-tau)/(4-2 tau), or max(1/2, (tau+1)/2).'),
     minConsistency: fraction.default(0).describe('Groups whose C is lower make no pair; 0 = keep all.'),
+    measure: z
+      .boolean()
+      .default(true)
+      .describe(
+        'false: leave out the scoring passes that nothing but the measurement of consistency needs, where the weight is one or constant. Then the run says nothing of consistency; cream compare always measures it.',
+      ),
     history: z
       .enum(['previous', 'report', 'all'])
       .default('previous')
@@ -275,6 +303,10 @@ export const configSchema = z.strictObject({
       .describe(
         "rho of Meta-Rewarding's length control: chosen is the shortest response in the top rho of the reward's range, rejected the longest in the bottom rho; 0 = off.",
       ),
+    agreement: z
+      .enum(['none', 'judge'])
+      .default('none')
+      .describe('judge: only pairs whose chosen response has more points by the policy as a judge.'),
     rejectedFrom: z
       .enum(['policy', 'base'])
       .default('policy')
@@ -308,7 +340,7 @@ export const configSchema = z.strictObject({
     agreementCoefficient: notNegative
       .default(0)
       .describe(
-        "Adds so much of the symmetric KL divergence between the judge's and the implicit reward's preference probability of a pair; pairs need judgeMargin.",
+        "Adds so much of the symmetric KL divergence between the judge's and the implicit reward's preference probability of a pair (Self-Consistent Internal Rewards); the policy is asked as a judge.",
       ),
     agreementEntropy: notNegative
       .default(0)

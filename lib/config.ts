@@ -50,9 +50,17 @@ export function absoluteConfig(config: CreamConfig, base: (setting: string) => s
   const { data, reward } = config;
   return {
     ...config,
-    ...(reward.module === undefined
-      ? {}
-      : { reward: { ...reward, module: resolve(base('reward.module'), reward.module) } }),
+    reward: {
+      ...reward,
+      ...(reward.module === undefined ? {} : { module: resolve(base('reward.module'), reward.module) }),
+      ...(reward.model === undefined ? {} : { model: resolve(base('reward.model'), reward.model) }),
+      judge: {
+        ...reward.judge,
+        ...(reward.judge.template === undefined
+          ? {}
+          : { template: resolve(base('reward.judge.template'), reward.judge.template) }),
+      },
+    },
     model: resolve(base('model'), config.model),
     output: resolve(base('output'), config.output),
     data: {

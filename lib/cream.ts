@@ -2,7 +2,7 @@ import { CreamError } from './errors.js';
 import type { Model } from './native/model.js';
 import type { Run, StageInfo } from './run/run.js';
 import { readRecords, recordsToText } from './run/records.js';
-import { loadRewardModule } from './run/reward-module.js';
+import { rewardGroups } from './run/rewards.js';
 import { writeFileDurably } from './run/storage.js';
 import {
   rankingAccuracy,
@@ -11,11 +11,11 @@ import {
   summarizeHistory,
   tally,
 } from './run/summary.js';
+import { scoringNeeds } from './scoring-needs.js';
 import { startTraining } from './run/training-memory.js';
 import type { World } from './run/world.js';
 import { pair } from './stages/pair.js';
-import { consistencyOf, rank } from './stages/rank.js';
-import { withPairRewards } from './stages/reward.js';
+import { consistencyOf, rank, unranked } from './stages/rank.js';
 import { sample } from './stages/sample.js';
 import { earlierJudges, type GroupLogprobs, judgesOf, score, withRewards } from './stages/score.js';
 import { sft } from './stages/sft.js';
@@ -130,21 +130,20 @@ async function sampleResponses(
   });
 }
 
-async function scoreResponses(
-  { run, models, fineTuned, correctness }: World,
-  t: number,
-  author: Author = 'policy',
-): Promise<void> {
+async function scoreResponses(world: World, t: number, author: Author = 'policy'): Promise<void> {
+  const { run, models, fineTuned } = world;
   const { score: options, sampling, beta } = run.config;
+  const needs = scoringNeeds(run.config, author);
   const judging = { previousReward: options.previousReward, fineTuned };
   const judges = judgesOf(t, judging);
   const isBase = author === 'base'; // rejected responses need the policy's reward alone
   const earlier = isBase || run.config.consistency.history === 'previous' ? [] : earlierJudges(t, judging);
-  // M_{t-1} is M_0 itself at t = 1, and is not asked when M_0 stands in for it: two passes, else three.
+  // M_{t-1} is M_0 itself at t = 1, and is not asked when M_0 stands in for it: two passes, else three; fewer where
+  // neither the pairs nor the report ask for them.
   const passes: Record<string, number> = {
     policy: t,
-    ...(judges.previous === 'anchor' || t === 1 || isBase ? {} : { previous: t - 1 }),
-    base: 0,
+    ...(judges.previous === 'anchor' || t === 1 || !needs.previous ? {} : { previous: t - 1 }),
+    ...(needs.base && { base: 0 }),
     ...Object.fromEntries(earlier.map(({ model }) => [`M${model}`, model])),
   };
   const model = isBase ? 'M0' : `M${t}`;
@@ -176,29 +175,19 @@ async function scoreResponses(
       groups,
       {
         policy: logprobs.get('policy')!,
-        base: logprobs.get('base')!,
+        base: logprobs.get('base'),
         previous: logprobs.get('previous'),
         ...(earlier.length > 0 && {
           history: earlier.map((judge) => ({ ...judge, logprobs: logprobs.get(`M${judge.model}`)! })),
         }),
       },
-      { beta, lengthNormalize, judges },
+      { beta, lengthNormalize, judges, previous: needs.previous },
     );
-    const { reward } = run.config;
-    const rewarded = await withPairRewards(scored, {
-      source: reward.source,
-      hasPreviousReward: t > 2 || (t === 2 && fineTuned),
-      beta,
-      lengthNormalize,
-      correct: reward.source === 'verifier' ? await correctness(t, scored) : new Map(),
-      ...(reward.module === undefined ? {} : { reward: await loadRewardModule(reward.module) }),
-    });
-    const records = isBase
-      ? rewarded.map(({ previousRewards: _, previousLogprobs: __, ...group }) => group)
-      : rewarded;
+    const { groups: records, counts, metrics } = await rewardGroups(world, info, scored, t);
     await write(run, scoresOf(t, author), records);
     const movedSeconds = models.takeMovedSeconds(); // of weights between a GPU and its host
-    return { result: { passes: Object.keys(passes).length, ...(movedSeconds > 0 && { movedSeconds }) } };
+    const moved = movedSeconds > 0 ? { movedSeconds } : {};
+    return { result: { passes: Object.keys(passes).length, ...moved, ...counts }, metrics };
   });
 }
 
@@ -207,7 +196,8 @@ async function rankResponses({ run, correctness }: World, t: number): Promise<vo
   const info: StageInfo = { stage: 'rank', iteration: t };
   const files = [`iteration-${t}/ranks.jsonl`, `iteration-${t}/correct.jsonl`];
   await run.stage(info, files, async () => {
-    const ranked = rank(await readRecords<ScoredGroup>(run.dir.path(scoresOf(t, 'policy'))), options);
+    const scored = await readRecords<ScoredGroup>(run.dir.path(scoresOf(t, 'policy')));
+    const ranked = options.measure ? rank(scored, options) : unranked(scored);
     await write(run, `iteration-${t}/ranks.jsonl`, ranked);
     const consistency = summarizeConsistency(ranked, {
       metric: options.metric,

@@ -39,6 +39,7 @@ export {
 } from './run/summary.js';
 export { pair, type PairOptions, type Pairs } from './stages/pair.js';
 export { consistencyOf, rank, type RankOptions, topOrder } from './stages/rank.js';
+export { RewardModel, type RewardsOptions } from './native/reward-model.js';
 export { METHODS, type MethodName, type RewardSource } from './methods.js';
 export { type MeanEstimate, studentMean, studentT95 } from './statistics.js';
 export { type RewardFunction, type RewardOptions, withPairRewards } from './stages/reward.js';

@@ -1,7 +1,15 @@
 // The methods of the paper and its neighbours as settings of one loop: a name stands for where the reward comes from
 // and for the weight of a pair.
 
-export const REWARD_SOURCES = ['implicit', 'likelihood', 'worst-of', 'verifier', 'module'] as const;
+export const REWARD_SOURCES = [
+  'implicit',
+  'likelihood',
+  'worst-of',
+  'judge',
+  'verifier',
+  'model',
+  'module',
+] as const;
 export type RewardSource = (typeof REWARD_SOURCES)[number];
 
 export const WEIGHTS = ['dataset', 'sample', 'one', 'constant'] as const;
@@ -9,6 +17,8 @@ export type Weight = (typeof WEIGHTS)[number];
 
 interface Method {
   source: RewardSource;
+  /** Other sources under the same name. */
+  alternatives?: readonly RewardSource[];
   weight: Weight;
   /** For a table. */
   describe: string;
@@ -23,7 +33,18 @@ export const METHODS = {
     describe: 'CREAM without consistency: consistency.constant for every pair',
   },
   srlm: { source: 'implicit', weight: 'one', describe: 'self-rewarding by the implicit reward, plain DPO' },
-  oracle: { source: 'verifier', weight: 'one', describe: "ranked by the prompts' labels: an upper bound" },
+  'srlm-judge': {
+    source: 'judge',
+    weight: 'one',
+    describe: "self-rewarding by the policy's points as a judge, plain DPO",
+  },
+  oracle: {
+    source: 'verifier',
+    alternatives: ['model'],
+    weight: 'one',
+    describe: "ranked by the prompts' labels, or by a reward model: an upper bound",
+  },
+  'reward-model': { source: 'model', weight: 'one', describe: 'ranked by a reward model of its own weights' },
   likelihood: {
     source: 'likelihood',
     weight: 'one',
@@ -42,11 +63,19 @@ export const METHOD_NAMES = Object.keys(METHODS) as [MethodName, ...MethodName[]
 export const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
+/** Sources that a method's name stands for. */
+export function sourcesOf(method: MethodName): readonly RewardSource[] {
+  const { source, alternatives = [] }: Method = METHODS[method];
+  return [source, ...alternatives];
+}
+
 /** Settings with what their `method` stands for filled in where it is left out. Anything else is returned as it is. */
 export function withMethod(input: unknown): unknown {
   if (!isObject(input) || !Object.hasOwn(METHODS, String(input['method']))) return input;
-  const { source, weight } = METHODS[input['method'] as MethodName];
+  const { source: usual, weight, alternatives = [] }: Method = METHODS[input['method'] as MethodName];
   const { reward = {}, consistency = {} } = input;
+  const namesModel = isObject(reward) && reward['model'] !== undefined;
+  const source = namesModel && alternatives.includes('model') ? 'model' : usual;
   return {
     ...input,
     ...(isObject(reward) && { reward: { source, ...reward } }),

@@ -62,11 +62,14 @@ export interface EarlierRewards {
 }
 
 /** Why a group has no consistency. */
-export type UndefinedConsistency = 'fewer-than-two' | 'policy-constant' | 'previous-constant' | 'not-finite';
+export type UndefinedConsistency =
+  | 'fewer-than-two'
+  | 'policy-constant'
+  | 'previous-constant'
+  | 'not-finite'
+  | 'not-measured';
 
 export interface RankedGroup extends ScoredGroup {
-  rewards: number[];
-  previousRewards: number[];
   /** Rank correlation of the two reward lists in [-1, 1] (0 or 1 for topOrder); null when undefined. */
   tau: number | null;
   /** C in [0, 1]; null when undefined. */

@@ -70,9 +70,8 @@ function parseScored(row: JsonlRow, needed: readonly ('rewards' | 'previousRewar
     if (list.length === responses.length) return list;
     throw rowError(row, `there are ${responses.length} responses but ${list.length} ${name}`);
   };
-  const [rewards, previousRewards, logprobs] = (['rewards', 'previousRewards', 'logprobs'] as const).map(
-    (name) => numbers(name) ?? [],
-  ) as [number[], number[], number[]];
+  const logprobs = numbers('logprobs') ?? [];
+  const [rewards, previousRewards] = [numbers('rewards'), numbers('previousRewards')];
   const [baseLogprobs, judgeRewards, pairRewards] = [
     numbers('baseLogprobs'),
     numbers('judgeRewards'),
@@ -91,8 +90,8 @@ function parseScored(row: JsonlRow, needed: readonly ('rewards' | 'previousRewar
     responses: tokenised,
     logprobs,
     numTokens: tokenised.map(({ ids }) => ids.length),
-    rewards,
-    previousRewards,
+    ...(rewards !== undefined && { rewards }),
+    ...(previousRewards !== undefined && { previousRewards }),
     ...(pairRewards !== undefined && { pairRewards }),
     ...(baseLogprobs !== undefined && { baseLogprobs }),
     ...(judgeRewards !== undefined && { judgeRewards }),
@@ -100,8 +99,10 @@ function parseScored(row: JsonlRow, needed: readonly ('rewards' | 'previousRewar
 }
 
 function parseRanked(row: JsonlRow): RankedGroup {
-  const scored = parseScored(row, ['rewards', 'previousRewards', 'logprobs']);
-  const reason = row.value['undefinedBecause'];
+  // Responses that a reward model or a module of one's own ranks need no ranks of two policies.
+  const isOwn = has(row, 'pairRewards');
+  const scored = parseScored(row, isOwn ? ['logprobs'] : ['rewards', 'previousRewards', 'logprobs']);
+  const reason = row.value['undefinedBecause'] ?? (isOwn ? 'not-measured' : undefined);
   if (!has(row, 'consistency') && typeof reason !== 'string') {
     throw rowError(row, 'consistency is missing; cream rank adds it');
   }

@@ -17,6 +17,7 @@ import { encodePrompts, parseResponses, readInput, type ResponsesRow } from './i
 import { loadModel, type ModelValues } from './models.js';
 import { prepareOutputFile, writeRecords } from './output.js';
 import { Progress } from './progress.js';
+import { scoreByRewardModel } from './reward-model.js';
 
 export interface ScoreValues extends ModelValues {
   model: string;
@@ -32,6 +33,7 @@ export interface ScoreValues extends ModelValues {
   appendStop: boolean;
   chat: boolean;
   maxTokensPerBatch: number | undefined;
+  rewardModel: string | undefined;
 }
 
 /** Groups between two reports of progress. */
@@ -57,7 +59,10 @@ export async function score(values: ScoreValues, context: Context): Promise<void
     }
     const passOf = (role: Role): Pass | undefined => passes.get(models.get(role)?.key ?? '');
     const judges = judgesFor(values, models);
-    const records = assemble(rows, groups, values, judges, passOf);
+    const pairRewards = await scoreByRewardModel(rows, groups, tokenizer, values, context, progress);
+    const records = assemble(rows, groups, values, judges, passOf).map((record, i) =>
+      pairRewards === undefined ? record : { ...record, pairRewards: pairRewards[i] },
+    );
     progress.stop();
     await writeRecords(values.output, records, terminal);
   } finally {

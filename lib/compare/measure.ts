@@ -121,11 +121,13 @@ async function agreementOf(
   // A group without a tau has none of the others either, whatever metric the run chose.
   const both = groups.filter(({ undefinedBecause }) => undefinedBecause === undefined);
   if (both.length === 0) return null;
-  const taus = both.map(({ rewards, previousRewards }) => kendallTau(rewards, previousRewards));
+  const each = (agreement: (policy: number[], other: number[]) => number) =>
+    both.map(({ rewards, previousRewards }) => agreement(rewards!, previousRewards!));
+  const taus = each(kendallTau);
   const values = {
     tau: taus,
-    spearman: both.map(({ rewards, previousRewards }) => spearman(rewards, previousRewards)),
-    topOrder: both.map(({ rewards, previousRewards }) => topOrder(rewards, previousRewards)),
+    spearman: each(spearman),
+    topOrder: each(topOrder),
     consistency: taus.map((tau) => (tau + 1) / 2),
   };
   const estimate = (measure: keyof typeof values): MeanEstimate => ({

@@ -2,6 +2,7 @@ import { join, resolve } from 'node:path';
 import { absoluteConfig, type CreamConfig, type CreamConfigInput, validateConfig } from '../config.js';
 import { CreamError } from '../errors.js';
 import { decidingSettings, type RunRecord } from '../run/lineage.js';
+import { sha256 } from '../run/storage.js';
 import { commonGround } from './shared-stages.js';
 
 // What is compared: named settings, each with every seed, in folders NAME/seed-S; and whether that makes sense.
@@ -80,7 +81,7 @@ export function checkSeeds(seeds: readonly number[]): void {
 /** The contestant's settings as a run of the comparison has them. */
 function memberConfig(config: CreamConfig, seed: number, output: string): CreamConfig {
   // The consistency of the final policy is what tables show; it decides nothing of a run.
-  const consistency = { ...config.consistency, final: config.iterations > 0 };
+  const consistency = { ...config.consistency, measure: true, final: config.iterations > 0 };
   return { ...config, seed, output, consistency };
 }
 
@@ -136,8 +137,12 @@ export function comparedSettings(entries: readonly Entry[]): Record<string, Reco
     const settings = decidingSettings(config);
     settings.delete('seed');
     settings.set('iterations', JSON.stringify(config.iterations));
-    const module = inputs['reward.module'];
-    if (module !== undefined) settings.set('content of reward.module', `sha256 ${module.slice(0, 12)}`);
+    for (const name of ['reward.module', 'reward.model', 'reward.judge.template']) {
+      const files = Object.entries(inputs).filter(([key]) => key === name || key.startsWith(`${name}/`));
+      if (files.length === 0) continue;
+      const digest = files.length === 1 ? files[0]![1] : sha256(JSON.stringify(files));
+      settings.set(`content of ${name}`, `sha256 ${digest.slice(0, 12)}`);
+    }
     return [name, settings] as const;
   });
   return Object.fromEntries(

@@ -1,4 +1,5 @@
 import type { CreamConfig } from '../config.js';
+import { scoringNeeds } from '../scoring-needs.js';
 import { decidingSettings, type RunRecord } from '../run/lineage.js';
 import { sha256 } from '../run/storage.js';
 
@@ -36,6 +37,7 @@ const WITHOUT_EFFECT = {
     'consistency.constant',
     'consistency.rule',
     'consistency.minConsistency',
+    'consistency.measure',
     'pairing.',
     'train.',
     ...MEASUREMENT,
@@ -58,6 +60,8 @@ function deciding(record: RunRecord, work: Work): [string, string | number][] {
   const kept = new Map<string, string | number>(
     all.filter(([name]) => !isNamed(name.replace(/^content of /, ''), names)),
   );
+  // Whom the pairs and their loss want to be asked is part of the scores.
+  if (work === 'iteration-1/score') kept.set('needs', JSON.stringify(scoringNeeds(config)));
   const isMeasurement = work.startsWith('evaluate');
   // Greedy answers of M0 are the same for every seed.
   if (work === 'evaluate:M0' && evaluation.samples === 0) kept.delete('seed');

@@ -3,7 +3,7 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { CreamError } from '../errors.js';
 import { ioError, makeFolder, syncFolder, TEMPORARY } from '../run/storage.js';
 import type { JsonObject } from './config-reader.js';
-import { type ModelConfig, readModelConfig } from './model-config.js';
+import { type ModelConfig, type ModelHead, readModelConfig } from './model-config.js';
 
 // A Hugging Face checkpoint folder: config.json, weights in one safetensors file or in shards with an index, and the
 // tokenizer's files. The folder is hostile input: only files inside it are opened, and nothing in it is executed.
@@ -40,14 +40,14 @@ const COMPANIONS = [
 ];
 
 /** Finds and checks everything but the weights themselves. Throws INVALID_CHECKPOINT with the path and the reason. */
-export async function readCheckpoint(directory: string): Promise<Checkpoint> {
+export async function readCheckpoint(directory: string, head: ModelHead = 'language'): Promise<Checkpoint> {
   await checkFolder(directory);
   const path = join(directory, 'config.json');
   const configJson = await readJson(path);
   if (configJson === undefined) throw await notACheckpoint(directory, 'config.json');
   return {
     directory,
-    config: readModelConfig(configJson, path),
+    config: readModelConfig(configJson, path, head),
     configJson: configJson as JsonObject,
     ...(await findWeights(directory)),
   };

@@ -32,6 +32,8 @@ export interface ModelConfig {
   mlpBias: boolean;
   qkNorm: boolean;
   tieWordEmbeddings: boolean;
+  /** Of a sequence classifier, whose head has one row per label in place of one per token. */
+  numLabels?: number;
   /** Per layer, in tokens; 0 = the whole context. */
   slidingWindow: number[];
   bosTokenId?: number;
@@ -39,12 +41,17 @@ export interface ModelConfig {
   padTokenId?: number;
 }
 
-const ARCHITECTURES: Readonly<Record<ModelType, string>> = {
-  llama: 'LlamaForCausalLM',
-  mistral: 'MistralForCausalLM',
-  qwen2: 'Qwen2ForCausalLM',
-  qwen3: 'Qwen3ForCausalLM',
+/** What the transformer ends in: logits of the vocabulary, or one number for a sequence (a reward model). */
+export type ModelHead = 'language' | 'reward';
+
+const FAMILIES: Readonly<Record<ModelType, string>> = {
+  llama: 'Llama',
+  mistral: 'Mistral',
+  qwen2: 'Qwen2',
+  qwen3: 'Qwen3',
 };
+const architectureOf = (modelType: ModelType, head: ModelHead) =>
+  `${FAMILIES[modelType]}For${head === 'language' ? 'CausalLM' : 'SequenceClassification'}`;
 
 /** What transformers assumes for a key that is absent. */
 const DEFAULTS = {
@@ -95,7 +102,7 @@ const isModelType = (value: unknown): value is ModelType =>
   (MODEL_TYPES as readonly unknown[]).includes(value);
 
 /** Reads a parsed config.json; `where` begins the messages. Throws INVALID_CHECKPOINT. */
-export function readModelConfig(json: unknown, where: string): ModelConfig {
+export function readModelConfig(json: unknown, where: string, head: ModelHead = 'language'): ModelConfig {
   const config: ConfigReader = new ConfigReader(json, where);
   for (const [key, reason] of Object.entries(REFUSED)) {
     if (config.has(key)) config.fail(`${key} is not supported: ${reason}`);
@@ -106,7 +113,8 @@ export function readModelConfig(json: unknown, where: string): ModelConfig {
       `model_type must be one of ${MODEL_TYPES.join(', ')}, got ${JSON.stringify(modelType) ?? 'nothing'}`,
     );
   }
-  checkArchitectures(config, modelType);
+  checkArchitectures(config, modelType, head);
+  if (head === 'reward') config.mustBe('num_labels', 1);
   for (const [key, value] of Object.entries(FIXED)) config.mustBe(key, value);
 
   const vocabSize = config.integer('vocab_size', 1, 2 ** 24);
@@ -147,7 +155,9 @@ export function readModelConfig(json: unknown, where: string): ModelConfig {
     oBias: attentionBias,
     mlpBias: modelType === 'llama' && config.boolean('mlp_bias', false),
     qkNorm: modelType === 'qwen3',
-    tieWordEmbeddings: config.boolean('tie_word_embeddings', false),
+    // The head of a classifier is never the embedding, whatever the file says.
+    tieWordEmbeddings: config.boolean('tie_word_embeddings', false) && head === 'language',
+    ...(head === 'reward' && { numLabels: 1 }),
     slidingWindow: readSlidingWindow(config, modelType, numLayers),
     ...readTokenIds(config),
   };
@@ -161,12 +171,19 @@ export function readModelConfig(json: unknown, where: string): ModelConfig {
   return result;
 }
 
-function checkArchitectures(config: ConfigReader, modelType: ModelType): void {
+function checkArchitectures(config: ConfigReader, modelType: ModelType, head: ModelHead): void {
   const value = config.take('architectures');
-  const wanted = ARCHITECTURES[modelType];
-  if (value === undefined || (Array.isArray(value) && value.length === 1 && value[0] === wanted)) return;
+  const named: unknown = Array.isArray(value) && value.length === 1 ? value[0] : undefined;
+  const wanted = architectureOf(modelType, head);
+  if (named === wanted || (value === undefined && head === 'language')) return;
+  const other = architectureOf(modelType, head === 'language' ? 'reward' : 'language');
+  const advice =
+    head === 'language'
+      ? 'it is a reward model, which cannot write; give it as reward.model'
+      : 'it is a language model, which gives no reward for a text; give a sequence classifier of one label';
   config.fail(
-    `architectures must be ["${wanted}"] for model_type ${modelType}, got ${JSON.stringify(value)}`,
+    `architectures must be ["${wanted}"] for model_type ${modelType}, got ${JSON.stringify(value) ?? 'nothing'}` +
+      (named === other ? `: ${advice}` : ''),
   );
 }
 
@@ -331,7 +348,7 @@ export function inferModelType(config: Omit<ModelConfig, 'modelType'>): ModelTyp
 export function writeModelConfig(config: ModelConfig, dtype: 'float32' | 'bfloat16'): JsonObject {
   const { modelType } = config;
   const json: JsonObject = {
-    architectures: [ARCHITECTURES[modelType]],
+    architectures: [architectureOf(modelType, 'language')],
     model_type: modelType,
     vocab_size: config.vocabSize,
     hidden_size: config.hiddenSize,

@@ -2,7 +2,7 @@ import { readFile, statfs } from 'node:fs/promises';
 import { totalmem } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { CreamConfig } from '../config.js';
-import { type ModelConfig, readModelConfig } from '../data/model-config.js';
+import { type ModelConfig, type ModelHead, readModelConfig } from '../data/model-config.js';
 import { Tokenizer } from '../data/tokenizer.js';
 import { CreamError } from '../errors.js';
 import { loadProblems } from '../run/tasks.js';
@@ -53,7 +53,10 @@ export interface Estimate {
 const mean = (values: readonly number[]) =>
   values.length === 0 ? 0 : values.reduce((sum, value) => sum + value, 0) / values.length;
 
-async function readShape(directory: string): Promise<{ shape: ModelConfig; json: Map<string, unknown> }> {
+async function readShape(
+  directory: string,
+  head: ModelHead = 'language',
+): Promise<{ shape: ModelConfig; json: Map<string, unknown> }> {
   const path = join(directory, 'config.json');
   let text: string;
   try {
@@ -69,7 +72,7 @@ async function readShape(directory: string): Promise<{ shape: ModelConfig; json:
   } catch (cause) {
     throw new CreamError('INVALID_CHECKPOINT', `${path} is not valid JSON`, { cause });
   }
-  return { shape: readModelConfig(json, path), json: new Map(Object.entries(Object(json))) };
+  return { shape: readModelConfig(json, path, head), json: new Map(Object.entries(Object(json))) };
 }
 
 function dtypeOf(config: CreamConfig, json: Map<string, unknown>): Dtype {
@@ -140,6 +143,10 @@ export async function estimate(config: CreamConfig, options: EstimateOptions): P
   const dtype = dtypeOf(config, json);
   const workload = await readWorkload(config, shape, options);
   const { total } = parameterCounts(shape);
+  if (config.reward.model !== undefined && config.iterations > 0) {
+    const reward = await readShape(config.reward.model, 'reward');
+    workload.rewardModel = parameterCounts(reward.shape).total / total;
+  }
   const { gpu } = options;
   const machineBytes = gpu?.bytes ?? totalmem();
   const engine = gpu === undefined ? 'cpu' : 'gpu';

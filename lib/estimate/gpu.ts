@@ -139,6 +139,15 @@ export function gpuSeconds(
         const groups = stage.scored / Math.max(1, prompt + n * Math.max(0, response - 1));
         return scoreFloor(shape, stage.scored, groups * n * response) / ASSUMED.score;
       }
+      case 'reward model':
+        return scoreFloor(shape, stage.scored, 0) / ASSUMED.score;
+      case 'judge': {
+        const { samples, maxNewTokens } = config.reward.judge;
+        const prompt = work.lengths.prompt + work.lengths.response;
+        const prompts = (stage.generated / (samples * maxNewTokens)) * prompt;
+        const each = generate({ prompt, response: maxNewTokens }, samples);
+        return stage.generated * each + scoreFloor(shape, prompts, 0) / ASSUMED.score;
+      }
       default:
         return stage.generated * generate(work.evaluation.lengths, 1);
     }

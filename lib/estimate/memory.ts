@@ -102,12 +102,19 @@ export function memoryOf(
     const { prompt, response } = work.lengths;
     const chunkRows = config.sampling.chunkSize * (prompt + config.sampling.n * response);
     const rows = Math.min(config.score.maxTokensPerBatch, chunkRows);
+    // The reward model comes after the passes, when no second model is left.
+    const second =
+      lora === undefined
+        ? { what: 'weights of a second model', bytes: total * bytesOf(dtype) }
+        : { what: 'two adapters', bytes: 2 * trained * bytesOf(dtype) };
+    const reward = {
+      what: 'weights of the reward model',
+      bytes: (work.rewardModel ?? 0) * total * bytesOf(dtype),
+    };
     stages.push(
       stageMemory('score', [
         weights,
-        lora === undefined
-          ? { what: 'weights of a second model', bytes: total * bytesOf(dtype) }
-          : { what: 'two adapters', bytes: 2 * trained * bytesOf(dtype) },
+        reward.bytes > second.bytes ? reward : second,
         {
           what: `activations of ${Math.round(rows)} tokens`,
           bytes: rows * workingBytesPerRow(model, dtype),

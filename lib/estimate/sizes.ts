@@ -35,7 +35,8 @@ export function parameterCounts(config: ModelConfig): ParameterCounts {
     3 * f * c +
     (config.mlpBias ? 2 * f + c : 0);
   const embedding = vocabSize * c;
-  const head = config.tieWordEmbeddings ? 0 : embedding;
+  const headRows = config.numLabels ?? vocabSize;
+  const head = config.tieWordEmbeddings ? 0 : headRows * c;
   return { embedding, head, layer, total: embedding + head + config.numLayers * layer + c };
 }
 

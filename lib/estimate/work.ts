@@ -1,4 +1,5 @@
 import type { CreamConfig } from '../config.js';
+import { scoringNeeds } from '../scoring-needs.js';
 
 // What a run has to compute, counted in tokens. Prompts are computed once per group; the last token of a response
 // needs no row of its own.
@@ -16,6 +17,8 @@ export interface Workload {
   prompts: number;
   lengths: Lengths;
   evaluation: { problems: number; lengths: Lengths };
+  /** Parameters of the reward model, in those of the policy. */
+  rewardModel?: number;
 }
 
 export interface StageWork {
@@ -35,17 +38,34 @@ const groupRows = ({ prompt, response }: Lengths, responses: number): number =>
 
 /**
  * Scoring passes of iteration t: the policy, the base, and the previous policy where it is a third model; those of
- * earlier policies, of the final one, and the policy's and the base's over M0's responses, where the settings ask for
- * them.
+ * earlier policies, of the final one, and the policy's and the base's over M0's responses; as far as the settings ask
+ * for them.
  */
-export function scoringPasses(
-  iteration: number,
-  { consistency, iterations, pairing, score }: CreamConfig,
-): number {
-  const always = iteration === 1 || score.previousReward === 'anchor' ? 2 : 3;
+export function scoringPasses(iteration: number, config: CreamConfig): number {
+  const { consistency, iterations, pairing, score } = config;
+  const needs = scoringNeeds(config);
+  const isThird = needs.previous && iteration > 1 && score.previousReward !== 'anchor';
+  const always = 1 + Number(needs.base) + Number(isThird);
+  const ofBase = pairing.rejectedFrom === 'base' ? 1 + Number(scoringNeeds(config, 'base').base) : 0;
   const earlier = consistency.history === 'previous' ? 0 : Math.max(0, iteration - 2);
   const final = consistency.final && iteration === iterations ? 1 : 0;
-  return always + earlier + final + (pairing.rejectedFrom === 'base' ? 2 : 0);
+  return always + earlier + final + ofBase;
+}
+
+/** The reward model's pass, and the judgements; part of the score stage of a run. */
+function rewardStages({ sampling, reward, ...config }: CreamConfig, work: Workload, groups: number): StageWork[] {
+  const none = { trained: 0, scored: 0, generated: 0 };
+  const stages: StageWork[] = [];
+  if (work.rewardModel !== undefined) {
+    const scored = work.rewardModel * groups * groupRows(work.lengths, sampling.n);
+    stages.push({ stage: 'reward model', what: `${groups} groups`, ...none, scored });
+  }
+  if (scoringNeeds({ sampling, reward, ...config }).judge) {
+    const count = groups * sampling.n * reward.judge.samples;
+    const generated = count * reward.judge.maxNewTokens;
+    stages.push({ stage: 'judge', what: `${count} judgements`, ...none, generated });
+  }
+  return stages;
 }
 
 /** Models that are measured on the held-out tasks. */
@@ -80,6 +100,7 @@ export function stagesOf(config: CreamConfig, work: Workload): StageWork[] {
         ...none,
         scored: allPasses * work.prompts * groupRows(work.lengths, sampling.n),
       },
+      ...rewardStages(config, work, authors * groups),
       {
         stage: 'train',
         what: `at most ${groups} pairs x ${train.epochs}`,

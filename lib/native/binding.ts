@@ -29,6 +29,8 @@ export interface NativeModelConfig {
   mlpBias: boolean;
   qkNorm: boolean;
   tieWordEmbeddings: boolean;
+  /** Of a sequence classifier; 0 or left out: a language model. */
+  numLabels?: number;
   /** Per layer, in tokens; 0 = the whole context. */
   slidingWindow: number[];
 }
@@ -236,6 +238,12 @@ export interface NativeModel {
     options: { maxTokensPerBatch: number; perToken: boolean },
     token: NativeCancelToken,
   ): Promise<NativeScores>;
+  /** Of a sequence classifier: one number per response. padId -1: there is no padding token. */
+  rewards(
+    groups: NativeScoreGroup[],
+    options: { maxTokensPerBatch: number; padId: number },
+    token: NativeCancelToken,
+  ): Promise<Float64Array[]>;
   /** Resolves to the names of the files written into an existing directory, each flushed to disk. */
   save(directory: string, maxShardBytes: number): Promise<string[]>;
   clone(): Promise<NativeModel>;

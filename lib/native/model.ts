@@ -7,19 +7,11 @@ import { CreamError } from '../errors.js';
 import { type NativeModel, type NativeModelConfig, type NativeResponse, loadBinding } from './binding.js';
 import { AbortableCall, native, toInt32Array, toSeed } from './call.js';
 import { resolveDevice } from './device.js';
+import { dtypeOf, type LoadOptions, prepare, toNative } from './loading.js';
 import { Trainer, type TrainerOptions } from './trainer.js';
 
+export type { LoadOptions } from './loading.js';
 export { Trainer } from './trainer.js';
-
-export interface LoadOptions {
-  /** `auto`, the default: the first GPU that this build can use, else the CPU. */
-  device?: string;
-  /** `auto`: float32 for a float32 checkpoint, else bfloat16. */
-  dtype?: 'auto' | 'float32' | 'bfloat16';
-  /** Threads of the engine, for the whole process. */
-  threads?: number;
-  signal?: AbortSignal | undefined;
-}
 
 export interface RandomOptions extends LoadOptions {
   seed: bigint;
@@ -334,26 +326,9 @@ export function tuneMalloc(): void {
   loadBinding().tuneMalloc();
 }
 
-function prepare({ threads }: LoadOptions) {
-  const binding = loadBinding();
-  if (threads !== undefined) binding.setThreads(threads);
-  return binding;
-}
-
-function dtypeOf(file: string): 'float32' | 'bfloat16' {
-  const tensors = loadBinding().safetensorsHeader(file);
-  const embedding = tensors.find(({ name }) => name === 'model.embed_tokens.weight') ?? tensors[0];
-  return embedding?.dtype === 'F32' ? 'float32' : 'bfloat16';
-}
-
 function disposeIfAborted(model: Model, signal: AbortSignal | undefined): Model {
   if (signal?.aborted === true) model.dispose();
   return model;
-}
-
-function toNative(config: ModelConfig): NativeModelConfig {
-  const { modelType: _type, bosTokenId: _bos, eosTokenIds: _eos, padTokenId: _pad, ...numbers } = config;
-  return numbers;
 }
 
 /** Names a prompt in the random stream: the first 8 bytes of a digest, so that any id will do. */

@@ -34,7 +34,7 @@ const FREE = new Set([
   'report.trackerUrl',
   'report.experiment',
 ]);
-const BY_CONTENT = new Set(['model', 'data.sft', 'data.prompts', 'reward.module']);
+const BY_CONTENT = new Set(['model', 'data.sft', 'data.prompts', 'reward.module', 'reward.model', 'reward.judge.template']);
 
 /** Digests of everything that the settings name. `digest` may remember files that it has read before. */
 export async function digestInputs(
@@ -51,19 +51,25 @@ export async function digestInputs(
       throw cause;
     }
   };
-  let files: string[];
-  try {
-    files = await listFiles(config.model);
-  } catch (cause) {
-    if (isMissing(cause))
-      throw new CreamError('INVALID_CHECKPOINT', `model: there is no folder ${config.model}`, { cause });
-    throw ioError('read', config.model, cause);
-  }
-  for (const file of files) await add(`model/${file}`, join(config.model, file), 'INVALID_CHECKPOINT');
+  const addFolder = async (name: string, folder: string) => {
+    let files: string[];
+    try {
+      files = await listFiles(folder);
+    } catch (cause) {
+      if (isMissing(cause))
+        throw new CreamError('INVALID_CHECKPOINT', `${name}: there is no folder ${folder}`, { cause });
+      throw ioError('read', folder, cause);
+    }
+    for (const file of files) await add(`${name}/${file}`, join(folder, file), 'INVALID_CHECKPOINT');
+  };
+  await addFolder('model', config.model);
   const { sft, prompts, evaluation } = config.data;
   if (sft !== undefined) await add('data.sft', sft, 'INVALID_DATA');
   if (prompts !== undefined && config.iterations > 0) await add('data.prompts', prompts, 'INVALID_DATA');
-  if (config.reward.module !== undefined) await add('reward.module', config.reward.module, 'INVALID_DATA');
+  const { module, model, judge } = config.reward;
+  if (module !== undefined) await add('reward.module', module, 'INVALID_DATA');
+  if (model !== undefined) await addFolder('reward.model', model);
+  if (judge.template !== undefined) await add('reward.judge.template', judge.template, 'INVALID_DATA');
   for (const task of evaluation) await add(`data.evaluation.${task.name}`, task.path, 'INVALID_DATA');
   return inputs;
 }

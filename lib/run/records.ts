@@ -14,6 +14,7 @@ const NUMBER_LISTS = [
   'rewards',
   'previousRewards',
   'judgeRewards',
+  'pairRewards',
 ];
 
 /** JSON has no NaN: what is not a finite number is null in a file, and NaN again when it is read. */

@@ -183,14 +183,14 @@ export function summarizeHistory(groups: readonly RankedGroup[]): EarlierAgreeme
  * ties count half. Null when no group has both kinds. `correct` maps a group's id to one flag per response.
  */
 export function rankingAccuracy(
-  groups: readonly { id: string; rewards: readonly number[] }[],
+  groups: readonly { id: string; rewards?: readonly number[] }[],
   correct: ReadonlyMap<string, readonly boolean[]>,
 ): number | null {
   let right = 0;
   let total = 0;
   for (const { id, rewards } of groups) {
     const flags = correct.get(id);
-    if (flags === undefined || !rewards.every(Number.isFinite)) continue;
+    if (flags === undefined || rewards === undefined || !rewards.every(Number.isFinite)) continue;
     rewards.forEach((good, i) => {
       if (!flags[i]) return;
       rewards.forEach((bad, j) => {
@@ -208,7 +208,7 @@ export function rankingAccuracy(
  * so that neither hard prompts nor the reward's level play a part. Null when no group has both kinds.
  */
 export function rewardCorrelation(
-  groups: readonly { id: string; rewards: readonly number[] }[],
+  groups: readonly { id: string; rewards?: readonly number[] }[],
   correct: ReadonlyMap<string, readonly boolean[]>,
 ): number | null {
   let product = 0;
@@ -216,7 +216,7 @@ export function rewardCorrelation(
   let correctSquares = 0;
   for (const { id, rewards } of groups) {
     const flags = correct.get(id);
-    if (flags === undefined || !rewards.every(Number.isFinite)) continue;
+    if (flags === undefined || rewards === undefined || !rewards.every(Number.isFinite)) continue;
     const right = flags.filter(Boolean).length / flags.length;
     const level = mean(rewards);
     if (level === null || right === 0 || right === 1) continue;

@@ -14,6 +14,7 @@ import {
   sliceOf,
 } from './inputs.js';
 import { loraOptions, Models } from './models.js';
+import { checkRewardSettings } from './rewards.js';
 import { checkpointFolder } from './run-dir.js';
 import type { Run, StageInfo } from './run.js';
 import { freeBytes } from './training-memory.js';
@@ -24,6 +25,8 @@ export interface World {
   run: Run;
   models: Models;
   tokenizer: Tokenizer;
+  /** Limit of prompt + response, in tokens. */
+  maxLength: number;
   /** False when there is no data.sft: M1 is M0. */
   fineTuned: boolean;
   directoryOf: (model: number) => string;
@@ -73,6 +76,7 @@ export async function openWorld(run: Run): Promise<World> {
   const tokenizer = await Tokenizer.load(config.model, { now: new Date(record.created) });
   const { config: modelConfig } = await models.policy(0);
   const maxLength = resolveMaxLength(config.maxLength, modelConfig.maxPositionEmbeddings);
+  await checkRewardSettings(config);
   const reading = { chat: data.chat, maxLength, extract: data.extract, signal };
 
   const warnDropped = (path: string, { tooLong }: Dropped) => {
@@ -110,6 +114,7 @@ export async function openWorld(run: Run): Promise<World> {
     run,
     models,
     tokenizer,
+    maxLength,
     fineTuned,
     directoryOf,
     sftExamples: async () => {

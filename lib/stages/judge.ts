@@ -34,6 +34,10 @@ export interface JudgeOptions {
   maxNewTokens: number;
   temperature: number;
   topP: number;
+  /** Judgements that must be readable for a response to have a reward. Default 1. */
+  minReadable?: number;
+  /** In place of the additive prompt: text with {{prompt}} and {{response}} that asks for a last line "Score: N". */
+  template?: string;
   /** Limit of judge prompt + judgement in tokens. */
   maxLength: number;
   chat?: ChatMode;
@@ -46,11 +50,13 @@ export interface JudgeOptions {
 /** Index i of each list belongs to responses[i]. */
 export interface JudgedGroup {
   id: string;
-  /** Mean points of the judgements that could be read; NaN where there is none. */
+  /** Mean points of the judgements that could be read; NaN where there are too few. */
   rewards: number[];
   /** The points of every judgement, null where none could be read; no judgement where there was no room for one. */
   judgements: (number | null)[][];
-  /** Judgements of distinct responses that gave no score. */
+  /** Judgements of distinct responses. */
+  asked: number;
+  /** Those that gave no score. */
   unparsable: number;
   /** Distinct responses that leave no room for a judgement within maxLength. */
   tooLong: number;
@@ -68,6 +74,7 @@ export async function judge(
   options: JudgeOptions,
 ): Promise<JudgedGroup[]> {
   const { judgements: k, chat, signal, maxNewTokens, maxLength, temperature, topP, seed, stream } = options;
+  const { minReadable = 1, template } = options;
   const firsts = groups.map(({ responses }) => {
     const places = new Map<string, number>();
     return responses.map(({ ids }, i) => {
@@ -81,7 +88,7 @@ export async function judge(
       group,
       response,
       id: `${id}/${response}`,
-      prompt: judgePrompt(prompt, responses[response]!.text),
+      prompt: judgePrompt(prompt, responses[response]!.text, template),
     })),
   );
   const ids = await tokenizer.promptIdsAll(asked, {
@@ -127,15 +134,16 @@ export async function judge(
     const judgements = firsts[group]!.map((first) => [...(own.get(first) ?? [])]);
     return {
       id,
-      rewards: judgements.map(meanOf),
+      rewards: judgements.map((points) => meanOf(points, minReadable)),
       judgements,
+      asked: own.size * k,
       unparsable: [...own.values()].flat().filter((points) => points === null).length,
       tooLong: new Set(firsts[group]).size - own.size,
     };
   });
 }
 
-function meanOf(points: readonly (number | null)[]): number {
+function meanOf(points: readonly (number | null)[], minReadable: number): number {
   const read = points.filter((value) => value !== null);
-  return read.length === 0 ? Number.NaN : read.reduce((sum, value) => sum + value, 0) / read.length;
+  return read.length < Math.max(1, minReadable) ? Number.NaN : read.reduce((sum, value) => sum + value, 0) / read.length;
 }

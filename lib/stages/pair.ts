@@ -51,6 +51,9 @@ export function pair(
   for (const group of groups) {
     const { id, responses, consistency } = group;
     const rewards = group.pairRewards ?? group.rewards;
+    if (rewards === undefined) {
+      throw new CreamError('MISSING_SCORES', `prompt ${id} has no rewards; score it with a base model`);
+    }
     const drop = (reason: NoPairReason) => dropped.push({ id, reason });
     if (responses.some((response) => response.ids.length === 0)) {
       drop('empty-response'); // its reward per token does not exist, so neither does the ranking
@@ -58,9 +61,12 @@ export function pair(
     }
     // The agreement of two policies says nothing of a reward that is neither's, unless it is asked for as the weight.
     const needsConsistency =
-      group.pairRewards === undefined || options.minConsistency > 0 || !isFixed(options.weight);
+      (group.pairRewards === undefined && group.undefinedBecause !== 'not-measured') ||
+      options.minConsistency > 0 ||
+      !isFixed(options.weight);
     if (!rewards.every(Number.isFinite)) {
-      drop('not-finite');
+      const isJudges = rewards.every((reward, i) => Object.is(reward, group.judgeRewards?.[i]));
+      drop(isJudges ? 'not-judged' : 'not-finite');
       continue;
     }
     if (consistency === null && needsConsistency) {
@@ -100,7 +106,7 @@ function weightOf(own: number | null, mean: number, { weight, constant }: PairOp
 function baseCandidates({ id }: RankedGroup, baseById: ReadonlyMap<string, ScoredGroup> | undefined) {
   if (baseById === undefined) return [];
   const group = baseById.get(id);
-  if (group?.rewards?.length === group?.responses.length && group !== undefined) {
+  if (group !== undefined && (group.pairRewards ?? group.rewards)?.length === group.responses.length) {
     return candidatesOf(group, true);
   }
   throw new CreamError('MISSING_SCORES', `prompt ${id} has no scored responses of the base model`);

@@ -45,6 +45,16 @@ function agreement(policy: readonly number[], other: readonly number[], { metric
   return (metric === 'kendall' ? kendallTau : spearman)(policy, other);
 }
 
+/** Groups whose consistency is not asked for (consistency.measure: false): none has one, and each says why. */
+export function unranked(groups: readonly ScoredGroup[]): RankedGroup[] {
+  return groups.map((group) => ({
+    ...group,
+    tau: null,
+    consistency: null,
+    undefinedBecause: 'not-measured',
+  }));
+}
+
 /**
  * For each prompt: how far do the policy and the previous policy agree on the order of its responses?
  * C = 1 is the same order, 0 the reversed one. A group for which the question has no answer gets null and the

@@ -15,6 +15,8 @@ export interface RewardOptions {
   hasPreviousReward: boolean;
   beta: number;
   lengthNormalize: boolean;
+  /** By group id: what the judge or the reward model gave. */
+  given?: ReadonlyMap<string, readonly number[]>;
   /** Which responses are right, by group id, for groups with a label. */
   correct?: ReadonlyMap<string, readonly boolean[]>;
   reward?: RewardFunction;
@@ -76,6 +78,13 @@ export async function withPairRewards(
         };
       });
     }
+    case 'judge':
+    case 'model':
+      return groups.map((group) => {
+        const rewards = options.given?.get(group.id);
+        if (rewards?.length === group.responses.length) return { ...group, pairRewards: [...rewards] };
+        throw new CreamError('MISSING_SCORES', `prompt ${group.id} was not scored by the ${options.source}`);
+      });
     case 'module':
       return byFunction(groups, options.reward);
   }

@@ -92,7 +92,8 @@ export function earlierJudges(
 
 export interface ScorePasses {
   policy: readonly GroupLogprobs[];
-  base: readonly GroupLogprobs[];
+  /** Absent where nothing needs M0's log-probs: then there are no DPO rewards. */
+  base?: readonly GroupLogprobs[] | undefined;
   /** Absent where M0 is the previous policy or stands in for it: its pass is `base`. */
   previous?: readonly GroupLogprobs[] | undefined;
   /** Earlier policies than the previous one, latest first. */
@@ -109,13 +110,19 @@ const perToken = (logprobs: readonly number[], numTokens: readonly number[]) =>
 export function withRewards(
   groups: readonly Group[],
   passes: ScorePasses,
-  options: { beta: number; lengthNormalize: boolean; judges: Judges },
+  options: {
+    beta: number;
+    lengthNormalize: boolean;
+    judges: Judges;
+    /** Whether the previous policy's rewards are wanted. Default true. */
+    previous?: boolean;
+  },
 ): ScoredGroup[] {
-  const { beta, lengthNormalize, judges } = options;
+  const { beta, lengthNormalize, judges, previous: wantsPrevious = true } = options;
   const byId = (pass: readonly GroupLogprobs[]) =>
     new Map(pass.map((scored) => [scored.id, scored.logprobs]));
   const policyById = byId(passes.policy);
-  const baseById = byId(passes.base);
+  const baseById = passes.base && byId(passes.base);
   const previousById = passes.previous === undefined ? baseById : byId(passes.previous);
   const history = passes.history?.map((pass) => ({ ...pass, byId: byId(pass.logprobs) }));
 
@@ -126,11 +133,10 @@ export function withRewards(
       if (list?.length === numTokens.length) return list;
       throw new CreamError('MISSING_SCORES', `prompt ${group.id} was not scored by every model`);
     };
-    const [logprobs, baseLogprobs, previousLogprobs] = [policyById, baseById, previousById].map(found) as [
-      number[],
-      number[],
-      number[],
-    ];
+    const logprobs = found(policyById);
+    if (baseById === undefined) return { ...group, logprobs, numTokens };
+    const baseLogprobs = found(baseById);
+    const previousLogprobs = wantsPrevious ? found(previousById!) : undefined;
 
     const reward = (own: readonly number[], rule: RewardRule) => {
       if (rule === 'likelihood') return perToken(own, numTokens);
@@ -142,12 +148,14 @@ export function withRewards(
       logprobs,
       numTokens,
       baseLogprobs,
-      previousLogprobs,
+      ...(previousLogprobs && { previousLogprobs }),
       rewards: reward(logprobs, judges.policy),
-      previousRewards:
-        judges.previous === 'anchor'
-          ? perToken(baseLogprobs, numTokens)
-          : reward(previousLogprobs, judges.previous),
+      ...(previousLogprobs && {
+        previousRewards:
+          judges.previous === 'anchor'
+            ? perToken(baseLogprobs, numTokens)
+            : reward(previousLogprobs, judges.previous),
+      }),
       ...(history === undefined
         ? {}
         : {

@@ -177,6 +177,10 @@ ModelConfig Argument::model_config() const {
   config.mlp_bias = field("mlpBias").boolean();
   config.qk_norm = field("qkNorm").boolean();
   config.tie_word_embeddings = field("tieWordEmbeddings").boolean();
+  const Argument num_labels = field("numLabels");
+  if (!num_labels.value_.IsUndefined()) config.num_labels = num_labels.integer(0, 1 << 20);
+  if (config.num_labels > 0 && config.tie_word_embeddings)
+    throw InvalidArgument(path_ + ".tieWordEmbeddings must be false where numLabels is given");
   config.sliding_window = field("slidingWindow").integers(0, 1 << 30);
 
   if (config.num_heads % config.num_kv_heads != 0)

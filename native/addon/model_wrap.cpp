@@ -100,6 +100,7 @@ void ModelWrap::define(Napi::Env env) {
                       InstanceAccessor("dtype", &ModelWrap::dtype, nullptr),
                       InstanceMethod("generate", &ModelWrap::generate),
                       InstanceMethod("score", &ModelWrap::score),
+                      InstanceMethod("rewards", &ModelWrap::rewards),
                       InstanceMethod("save", &ModelWrap::save),
                       InstanceMethod("clone", &ModelWrap::clone),
                       InstanceMethod("offload", &ModelWrap::move<&cream::offload>),
@@ -143,6 +144,13 @@ void ModelWrap::let_go() {
 
 const std::shared_ptr<Model>& ModelWrap::alive() const {
   if (model_ == nullptr) throw InvalidArgument("the model is disposed");
+  return model_;
+}
+
+// Verbs that need the vocabulary's head.
+const std::shared_ptr<Model>& ModelWrap::language_model() const {
+  if (alive()->weights.config.num_labels > 0)
+    throw InvalidArgument("the model is a sequence classifier, which gives rewards only");
   return model_;
 }
 
@@ -194,7 +202,7 @@ Napi::Value ModelWrap::dtype(const Napi::CallbackInfo& info) { return Napi::Stri
 
 Napi::Value ModelWrap::generate(const Napi::CallbackInfo& info) {
   return guarded_promise(info.Env(), [&] {
-    const auto model = alive();
+    const auto model = language_model();
     const int64_t vocab_size = model->weights.config.vocab_size;
     auto prompts = to_prompts({info, 0, "generate: prompts"}, vocab_size);
     const auto options = to_generate_options({info, 1, "generate: options"}, vocab_size);
@@ -216,7 +224,7 @@ Napi::Value ModelWrap::generate(const Napi::CallbackInfo& info) {
 
 Napi::Value ModelWrap::score(const Napi::CallbackInfo& info) {
   return guarded_promise(info.Env(), [&] {
-    const auto model = alive();
+    const auto model = language_model();
     auto groups = to_groups({info, 0, "score: groups"}, model->weights.config.vocab_size);
     const Argument options(info, 1, "score: options");
     const int64_t max_tokens = options.field("maxTokensPerBatch").integer(0, 1 << 30);
@@ -228,6 +236,28 @@ Napi::Value ModelWrap::score(const Napi::CallbackInfo& info) {
           return cream::score(*model, groups, max_tokens, cancelled);
         },
         [per_token](Napi::Env env, const ScoreResult& result) { return to_scores(env, result, per_token); },
+        cancelled);
+  });
+}
+
+Napi::Value ModelWrap::rewards(const Napi::CallbackInfo& info) {
+  return guarded_promise(info.Env(), [&] {
+    const auto model = alive();
+    auto groups = to_groups({info, 0, "rewards: groups"}, model->weights.config.vocab_size);
+    const Argument options(info, 1, "rewards: options");
+    const int64_t max_tokens = options.field("maxTokensPerBatch").integer(0, 1 << 30);
+    const int64_t pad_id = options.field("padId").integer(-1, 1 << 24);
+    const auto cancelled = CancelToken::flag_of({info, 2, "rewards: token"});
+    return run_async(
+        info.Env(),
+        [model, groups = std::move(groups), max_tokens, pad_id, cancelled] {
+          return sequence_rewards(*model, groups, pad_id, max_tokens, cancelled);
+        },
+        [](Napi::Env env, const std::vector<std::vector<double>>& rewards) -> Napi::Value {
+          auto array = Napi::Array::New(env, rewards.size());
+          for (uint32_t g = 0; g < rewards.size(); ++g) array[g] = to_float64_array(env, rewards[g]);
+          return array;
+        },
         cancelled);
   });
 }
@@ -270,7 +300,7 @@ Napi::Value ModelWrap::add_adapter(const Napi::CallbackInfo& info) {
   return guarded_promise(info.Env(), [&] {
     return run_async(
         info.Env(),
-        [model = alive(), options = to_lora({info, 0, "addAdapter: options"}),
+        [model = language_model(), options = to_lora({info, 0, "addAdapter: options"}),
          seed = Argument(info, 1, "addAdapter: seed").uint64()] {
           return cream::add_adapter(*model, options, seed);
         },
@@ -283,7 +313,7 @@ Napi::Value ModelWrap::load_adapter(const Napi::CallbackInfo& info) {
   return guarded_promise(info.Env(), [&] {
     return run_async(
         info.Env(),
-        [model = alive(), options = to_lora({info, 0, "loadAdapter: options"}),
+        [model = language_model(), options = to_lora({info, 0, "loadAdapter: options"}),
          path = Argument(info, 1, "loadAdapter: file").string()] {
           return cream::load_adapter(*model, options, path);
         },
@@ -311,7 +341,7 @@ Napi::Value ModelWrap::merge_adapter(const Napi::CallbackInfo& info) {
 
 Napi::Value ModelWrap::create_trainer(const Napi::CallbackInfo& info) {
   return guarded_promise(info.Env(), [&] {
-    return TrainerWrap::start(info.Env(), alive(), {info, 0, "createTrainer: options"});
+    return TrainerWrap::start(info.Env(), language_model(), {info, 0, "createTrainer: options"});
   });
 }
 
@@ -320,7 +350,7 @@ void ModelWrap::dispose(const Napi::CallbackInfo&) { let_go(); }
 // model._logits(ids): logits of every position, float32 [T, V].
 Napi::Value ModelWrap::logits(const Napi::CallbackInfo& info) {
   return guarded_promise(info.Env(), [&] {
-    const auto model = alive();
+    const auto model = language_model();
     auto ids = Argument(info, 0, "_logits: ids").ids(model->weights.config.vocab_size, false);
     return run_async(
         info.Env(),

@@ -26,6 +26,7 @@ class ModelWrap : public Napi::ObjectWrap<ModelWrap> {
   Napi::Value dtype(const Napi::CallbackInfo& info);
   Napi::Value generate(const Napi::CallbackInfo& info);
   Napi::Value score(const Napi::CallbackInfo& info);
+  Napi::Value rewards(const Napi::CallbackInfo& info);
   Napi::Value save(const Napi::CallbackInfo& info);
   Napi::Value clone(const Napi::CallbackInfo& info);
   template <double (*kMove)(Model&)>
@@ -41,6 +42,7 @@ class ModelWrap : public Napi::ObjectWrap<ModelWrap> {
 
   void let_go();
   const std::shared_ptr<Model>& alive() const;
+  const std::shared_ptr<Model>& language_model() const;
 
   std::shared_ptr<Model> model_;
   double num_parameters_ = 0;

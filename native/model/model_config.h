@@ -33,6 +33,9 @@ struct ModelConfig {
   bool qk_norm = false;  // Qwen3: RMSNorm over head_dim of every query and key head, before RoPE
   bool tie_word_embeddings = false;
 
+  // Sequence classification: rows of score.weight, the head in place of a vocabulary's; 0 = a language model.
+  int64_t num_labels = 0;
+
   // Sliding window of each layer in tokens (a position attends to itself and the window - 1 before it);
   // 0 = the whole context. Size num_layers.
   std::vector<int64_t> sliding_window;

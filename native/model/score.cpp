@@ -1,8 +1,7 @@
 #include <c10/core/InferenceMode.h>
 #include <c10/util/Exception.h>
 
-#include <algorithm>
-
+#include "model/group_plan.h"
 #include "model/model.h"
 #include "model/response_pack.h"
 #include "model/transformer.h"
@@ -10,52 +9,6 @@
 #include "ops/token_logprobs.h"
 
 namespace cream {
-
-namespace {
-
-// Rows per forward when the caller names none: the matrix products are at their best speed, and the widest
-// activation of a 100 M model stays under 70 MB.
-constexpr int64_t kDefaultTokens = 4096;
-
-// Responses [begin, end) of a group.
-struct Part {
-  size_t group, begin, end;
-};
-
-// Parts of one forward. Groups keep their order; a new batch begins when the next response would exceed the
-// budget, and a group whose responses do not fit beside its prompt is continued in the next batch.
-std::vector<std::vector<Part>> plan(const std::vector<ScoreGroup>& groups, int64_t budget) {
-  std::vector<std::vector<Part>> batches;
-  int64_t used = 0;
-  for (size_t g = 0; g < groups.size(); ++g) {
-    const auto& [prompt, responses] = groups[g];
-    const auto prompt_rows = static_cast<int64_t>(prompt.size());
-    int64_t total = prompt_rows;
-    for (const auto& response : responses) total += response_rows(response.size());
-
-    bool open = false;  // the current batch holds a part of this group
-    if (!batches.empty() && used + total > budget && total <= budget) batches.emplace_back(), used = 0;
-    for (size_t r = 0; r < responses.size(); ++r) {
-      const int64_t rows = response_rows(responses[r].size());
-      const int64_t needed = rows + (open ? 0 : prompt_rows);
-      if (batches.empty() || (used > 0 && used + needed > budget)) {
-        batches.emplace_back();
-        used = 0;
-        open = false;
-      }
-      if (!open) {
-        batches.back().push_back({g, r, r});
-        used += prompt_rows;
-        open = true;
-      }
-      batches.back().back().end = r + 1;
-      used += rows;
-    }
-  }
-  return batches;
-}
-
-}  // namespace
 
 ScoreResult score(const Model& model, const std::vector<ScoreGroup>& groups, int64_t max_tokens_per_batch,
                   const CancelFlag& cancelled) {
@@ -76,7 +29,8 @@ ScoreResult score(const Model& model, const std::vector<ScoreGroup>& groups, int
     result.token_logprobs[g].resize(groups[g].responses.size());
   }
 
-  for (const auto& parts : plan(groups, max_tokens_per_batch == 0 ? kDefaultTokens : max_tokens_per_batch)) {
+  const auto rows = [](const ScoreGroup& group, size_t r) { return response_rows(group.responses[r].size()); };
+  for (const auto& parts : plan_groups(groups, max_tokens_per_batch, rows)) {
     if (cancelled && cancelled->load()) throw Cancelled();
 
     ResponsePack packed;

@@ -55,7 +55,8 @@ void lay_out(Weights& weights, at::Tensor flat) {
     layer.gate_up = layout.take({2 * ffn, width});
     layer.down = layout.take({width, ffn});
   }
-  weights.head = config.tie_word_embeddings ? weights.embed : layout.take({config.vocab_size, width});
+  const int64_t head_rows = config.num_labels > 0 ? config.num_labels : config.vocab_size;
+  weights.head = config.tie_word_embeddings ? weights.embed : layout.take({head_rows, width});
   weights.decay_size = layout.used();
 
   for (auto& layer : weights.layers) {
@@ -186,7 +187,8 @@ std::vector<NamedTensor> hugging_face_tensors(const Weights& weights) {
     add(prefix + "post_attention_layernorm.weight", layer.mlp_norm);
   }
   add("model.norm.weight", weights.final_norm);
-  if (!config.tie_word_embeddings) add("lm_head.weight", weights.head);
+  if (!config.tie_word_embeddings)
+    add(config.num_labels > 0 ? "score.weight" : "lm_head.weight", weights.head);
   return tensors;
 }
 

@@ -39,7 +39,7 @@ struct Weights {
 
   at::Tensor embed;       // [V, C]
   at::Tensor final_norm;  // [C]
-  at::Tensor head;        // [V, C]; the same tensor as embed when tied
+  at::Tensor head;        // [V, C], the same tensor as embed when tied; [num_labels, C] of a classifier
   std::vector<LayerWeights> layers;
 
   // Added to the frozen weights wherever they are applied; null without one.

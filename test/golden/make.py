@@ -19,6 +19,7 @@ import paired_tests
 import parquet
 import preference_trl
 import ranks
+import reward_models
 import steps
 import student_t
 from store import FOLDER
@@ -35,6 +36,7 @@ def main() -> None:
         models.make(name)
     steps.make()
     lora.make()
+    reward_models.make()
     preference_trl.make()
     ranks.make()
     student_t.make()

@@ -33,11 +33,11 @@ t.test(
     ranked.forEach((group, index) => {
       const before = scored.get(group.id)!;
       t.strictSame(group.previousRewards, before.rewards);
-      group.rewards.forEach((reward, i) => {
+      group.rewards!.forEach((reward, i) => {
         const own = 0.1 * (passes[index]!.logprobs[i]! - before.baseLogprobs![i]!);
         if (Math.abs(reward - own) > 1e-5) t.fail(`${group.id} ${i}: ${reward}, expected ${own}`);
       });
-      const tau = kendallTau(group.rewards, group.previousRewards);
+      const tau = kendallTau(group.rewards!, group.previousRewards!);
       t.equal(group.tau, Number.isNaN(tau) ? null : tau);
       if (!Number.isNaN(tau)) taus.push(tau);
     });

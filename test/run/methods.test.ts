@@ -39,7 +39,7 @@ for (const [method, extra] of [
     for (const { id, chosenReward, weight, consistency } of pairs) {
       const group = ranked.get(id)!;
       t.notOk(group.pairRewards, 'nothing else ranks');
-      t.equal(chosenReward, Math.max(...group.rewards));
+      t.equal(chosenReward, Math.max(...group.rewards!));
       if (method === 'cream-constant') t.equal(weight, 0.7);
       if (method === 'srlm') t.equal(weight, 1);
       if (method === 'cream-sample') t.equal(weight, consistency);

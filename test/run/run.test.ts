@@ -77,7 +77,7 @@ t.test('every prompt is a pair or dropped with a reason, and the numbers agree b
     const mean = defined.reduce((sum, c) => sum + c, 0) / defined.length;
     t.equal(found.consistency.mean, mean);
     for (const group of ranks) {
-      t.ok(group.tau === null || group.tau === kendallTau(group.rewards, group.previousRewards));
+      t.ok(group.tau === null || group.tau === kendallTau(group.rewards!, group.previousRewards!));
     }
     for (const p of pairs) t.equal(p.weight, mean, 'weight: dataset');
     t.match(found.consistency.nullTauDeviation?.toFixed(3), '0.491'); // N = 4

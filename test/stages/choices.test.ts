@@ -221,7 +221,23 @@ t.test('settings that cannot go together are refused with what to do', async (t)
   refused({ pairing: { lengthBand: 0.2, rejectedFrom: 'base' } }, /pairing\.lengthBand cannot go with/);
   refused({ pairing: { lengthBand: 0.2, ties: 'drop' } }, /pairing\.ties must not be drop/);
   refused({ pairing: { lengthBand: 0.5 } }, /lengthBand must be < 0\.5/);
-  refused({ train: { agreementCoefficient: 1 } }, /agreementCoefficient needs pairs with a judgeMargin/);
+  refused(
+    { reward: { source: 'judge' }, pairing: { agreement: 'judge' } },
+    /pairing\.agreement has no effect with reward\.source: judge/,
+  );
+  refused({ reward: { judge: { samples: 5 } } }, /reward\.judge\.samples has no effect without a judge/);
+  refused(
+    { pairing: { agreement: 'judge' }, reward: { judge: { minReadable: 4 } } },
+    /minReadable must be at most reward\.judge\.samples \(3\), got 4/,
+  );
+  refused(
+    { train: { agreementCoefficient: 1 }, maxLength: 900, reward: { judge: { maxNewTokens: 900 } } },
+    /reward\.judge\.maxNewTokens must be less than maxLength/,
+  );
+  refused(
+    { consistency: { measure: false, minConsistency: 0.1 } },
+    /measure must not be false with consistency\.weight: dataset, consistency\.minConsistency/,
+  );
   refused({ train: { lengthTerm: 0.1, loss: 'ipo' } }, /train\.lengthTerm has no effect with loss: ipo/);
   refused(
     { consistency: { history: 'all' }, score: { previousReward: 'anchor' } },

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import t from 'tap';
-import { judgePrompt, readScore } from '../../lib/data/judge-prompt.js';
+import { checkJudgeTemplate, judgePrompt, readScore } from '../../lib/data/judge-prompt.js';
 import { judge, type JudgeModel, type JudgeTokenizer } from '../../lib/stages/judge.js';
 import type { Group } from '../../lib/types.js';
 
@@ -149,6 +149,7 @@ t.test(
         [2, null, null],
         [5, 4, 3],
       ],
+      asked: 6,
       unparsable: 2,
       tooLong: 0,
     });
@@ -157,6 +158,28 @@ t.test(
     t.strictSame(asked.sort(), ['good', 'mixed', 'silent']);
   },
 );
+
+t.test('with minReadable, a response needs so many readable judgements', async (t) => {
+  const judgeModel = model({ two: ['Score: 2', '?', 'Score: 4'], one: ['Score: 2', '?', ''] });
+  const groups = [group('a', ['two', 'one'])];
+  const [judged] = await judge(groups, judgeModel, tokenizer, { ...options, minReadable: 2 });
+  t.strictSame(judged!.rewards, [3, Number.NaN]);
+});
+
+t.test('a template of one\'s own gets prompt and response as they are, whatever they hold', async (t) => {
+  const template = 'Q: {{prompt}}\nA: {{response}}\nAgain: {{response}}. End with "Score: N".';
+  t.equal(checkJudgeTemplate(template, 'judge.txt'), template);
+  t.equal(
+    judgePrompt('why {{response}}', '{{prompt}} $& $1', template),
+    'Q: why {{response}}\nA: {{prompt}} $& $1\nAgain: {{prompt}} $& $1. End with "Score: N".',
+  );
+  for (const [broken, blank] of [
+    ['A: {{response}}', /judge\.txt: has no \{\{prompt\}\}/],
+    ['Q: {{prompt}} {{ response }}', /has no \{\{response\}\}/],
+  ] as const) {
+    t.throws(() => checkJudgeTemplate(broken, 'judge.txt'), { code: 'INVALID_DATA', message: blank });
+  }
+});
 
 t.test('a response without room for a judgement has no reward and is counted', async (t) => {
   const [judged] = await judge(

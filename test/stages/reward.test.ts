@@ -1,8 +1,10 @@
 import t from 'tap';
 import { validateConfig } from '../../lib/config.js';
+import { scoringPasses } from '../../lib/estimate/work.js';
 import { METHOD_NAMES, METHODS } from '../../lib/methods.js';
+import { scoringNeeds } from '../../lib/scoring-needs.js';
 import { pair } from '../../lib/stages/pair.js';
-import { rank } from '../../lib/stages/rank.js';
+import { rank, unranked } from '../../lib/stages/rank.js';
 import { type RewardOptions, withPairRewards } from '../../lib/stages/reward.js';
 import type { ScoredGroup } from '../../lib/types.js';
 
@@ -171,6 +173,78 @@ t.test('permuting responses permutes the rewards', async (t) => {
   }
 });
 
+t.test('the oracle ranks by a reward model where one is given', async (t) => {
+  const input = { model: 'm', data: { prompts: 'p' }, method: 'oracle', reward: { model: 'rm' } };
+  t.equal(validateConfig(input).reward.source, 'model');
+  t.equal(validateConfig({ ...input, reward: { model: 'rm', source: 'model' } }).reward.source, 'model');
+});
+
+t.test('what no setting asks for is not computed', async (t) => {
+  const needsOf = (settings: object, author?: 'base') =>
+    scoringNeeds(validateConfig({ model: 'm', data: { prompts: 'p' }, ...settings }), author);
+  const measure = { consistency: { measure: false } };
+  const judgeTerm = { train: { agreementEntropy: 0.1 } };
+  for (const [settings, base, previous, judge] of [
+    [{}, true, true, false],
+    [{ method: 'srlm' }, true, true, false],
+    [{ method: 'srlm', ...measure }, true, false, false],
+    [{ method: 'worst-of', ...measure }, true, true, false],
+    [{ method: 'oracle', ...measure }, false, false, false],
+    [{ method: 'likelihood', ...measure }, false, false, false],
+    [{ method: 'srlm-judge' }, true, true, true],
+    [{ method: 'srlm-judge', ...measure }, false, false, true],
+    [{ method: 'srlm-judge', ...measure, ...judgeTerm }, true, false, true],
+    [{ pairing: { agreement: 'judge' } }, true, true, true],
+  ] as const) {
+    t.strictSame(needsOf(settings), { base, previous, judge }, JSON.stringify(settings));
+  }
+  t.strictSame(needsOf({}, 'base'), { base: true, previous: false, judge: false });
+  t.strictSame(needsOf({ method: 'oracle' }, 'base'), { base: false, previous: false, judge: false });
+  // One pass under the policy, or two with M0, in place of three.
+  const passes = (settings: object) =>
+    scoringPasses(2, validateConfig({ model: 'm', data: { prompts: 'p' }, ...settings }));
+  t.equal(passes({}), 3);
+  t.equal(passes({ method: 'srlm', ...measure }), 2);
+  t.equal(passes({ method: 'oracle', ...measure }), 1);
+});
+
+t.test('pairs without a measured consistency: no tau, no C, weight 1', async (t) => {
+  const { previousRewards: _, previousLogprobs: __, ...rest } = group('a');
+  const scored = [rest];
+  const { pairs } = pair(unranked(scored), { weight: 'one', minConsistency: 0 });
+  t.equal(pairs.length, 1);
+  t.equal(pairs[0]!.consistency, null);
+  t.notOk('tau' in pairs[0]!);
+  const dropped = pair(unranked(scored), { weight: 'sample', minConsistency: 0 }).dropped;
+  t.strictSame(dropped, [{ id: 'a', reason: 'not-measured' }]);
+});
+
+t.test("a judge's and a reward model's numbers are joined by id; what has none makes no pair", async (t) => {
+  const groups = [group('a'), group('b')];
+  const count = groups[0]!.responses.length;
+  const points = Array.from({ length: count }, (_, i) => i);
+  const given = new Map([
+    ['b', points.map((value) => -value)],
+    ['a', points],
+  ]);
+  for (const source of ['judge', 'model'] as const) {
+    const rewarded = await withPairRewards(groups, options({ source, given }));
+    t.strictSame(
+      rewarded.map(({ pairRewards }) => pairRewards),
+      [given.get('a'), given.get('b')],
+    );
+    const missing = new Map([['a', points]]);
+    await t.rejects(withPairRewards(groups, options({ source, given: missing })), {
+      code: 'MISSING_SCORES',
+      message: new RegExp(`prompt b was not scored by the ${source}`),
+    });
+  }
+  const silent = points.map((value, i) => (i === 1 ? Number.NaN : value));
+  const judged = { ...group('a'), pairRewards: silent, judgeRewards: silent };
+  const { pairs, dropped } = pair(unranked([judged]), { weight: 'one', minConsistency: 0 });
+  t.strictSame([pairs, dropped], [[], [{ id: 'a', reason: 'not-judged' }]]);
+});
+
 t.test('a method is one line of config; what contradicts it is named', async (t) => {
   for (const method of METHOD_NAMES) {
     const { source, weight } = METHODS[method];
@@ -179,6 +253,7 @@ t.test('a method is one line of config; what contradicts it is named', async (t)
       data: { prompts: 'p' },
       method,
       ...(source === 'module' && { reward: { module: 'reward.mjs' } }),
+      ...(source === 'model' && { reward: { model: 'rm' } }),
       ...(weight === 'constant' && { consistency: { constant: 0.8 } }),
     };
     const config = validateConfig(input);
@@ -192,8 +267,10 @@ t.test('a method is one line of config; what contradicts it is named', async (t)
     ],
     [
       { method: 'oracle', reward: { source: 'implicit' } },
-      /reward\.source is implicit, but method: oracle means verifier/,
+      /reward\.source is implicit, but method: oracle means verifier or model/,
     ],
+    [{ method: 'reward-model' }, /reward\.model is missing/],
+    [{ reward: { model: 'rm' } }, /reward\.model has no effect with source: implicit/],
     [{ method: 'crem' }, /method .*cream/],
     [{ method: 'custom' }, /reward\.module is missing/],
     [{ method: 'cream-constant' }, /consistency\.constant is missing/],

@@ -13,6 +13,7 @@ export const scoreCommand = defineCommand({
       required: true,
     }),
     output: path('file for the scored rows', { alias: 'o', defaultText: 'standard output' }),
+    rewardModel: path('folder of a reward model (a sequence classifier of one label): adds pairRewards'),
     beta: number('beta of the implicit reward', { above: 0, defaultText: '0.1' }),
     previousReward: choice('how the previous policy ranks', ['auto', 'implicit', 'likelihood', 'anchor'], {
       default: 'auto',
@@ -28,12 +29,14 @@ export const scoreCommand = defineCommand({
   },
   examples: [
     ['score -m ./policy --base ./base -i responses.jsonl -o scored.jsonl', 'rewards of the policy'],
+    ['score -m ./policy --reward-model ./rm -i r.jsonl', 'rewards of a reward model, for cream pair'],
     ['score -m ./m2 --base ./m0 --previous ./m1 -i r.jsonl | cream rank -i -', 'consistency of two policies'],
   ],
   notes:
     'A prompt is text, messages or promptIds; a response is text or {"ids": [...]}, whose ids are scored as they are. ' +
     'Rows keep their fields and get logprobs (sums, nats) and numTokens. previousReward auto: the reward of the previous ' +
-    'policy, but its log-likelihood per token where it is the base model, or where there is no base.',
+    'policy, but its log-likelihood per token where it is the base model, or where there is no base. A reward model with ' +
+    'another tokenizer gets the texts, in its own chat template with --chat.',
   async run(values, context) {
     const { score } = await import('../score.js');
     await score(values, context);

@@ -1,0 +1,76 @@
+import { isSameTokenizer } from '../data/same-tokenizer.js';
+import { Tokenizer } from '../data/tokenizer.js';
+import { CreamError } from '../errors.js';
+import { RewardModel } from '../native/reward-model.js';
+import { modelRewards } from '../stages/reward-model.js';
+import type { Group } from '../types.js';
+import type { Context } from './command.js';
+import { defaultConfig } from './defaults.js';
+import type { ResponsesRow } from './input.js';
+import type { ModelValues } from './models.js';
+import type { Progress } from './progress.js';
+
+/** Groups between two reports of progress. */
+const CHUNK = 32;
+
+interface RewardValues extends ModelValues {
+  model: string;
+  rewardModel: string | undefined;
+  chat: boolean;
+  appendStop: boolean;
+  maxTokensPerBatch: number | undefined;
+}
+
+/** `--reward-model`: one list per row, or undefined without the option. */
+export async function scoreByRewardModel(
+  rows: readonly ResponsesRow[],
+  groups: readonly Group[],
+  own: Tokenizer,
+  { model: policy, rewardModel, chat, appendStop, device, dtype, threads, ...values }: RewardValues,
+  { signal }: Context,
+  progress: Progress,
+): Promise<number[][] | undefined> {
+  if (rewardModel === undefined) return undefined;
+  const isSame = await isSameTokenizer(policy, rewardModel);
+  const asked = isSame ? groups : groups.map((group, i) => withText(group, rows[i]!, own, appendStop));
+  const encoding = isSame ? {} : { tokenizer: await Tokenizer.load(rewardModel) };
+  await using model = await RewardModel.load(rewardModel, {
+    device: device ?? 'auto',
+    dtype,
+    ...(threads === undefined ? {} : { threads }),
+    signal,
+  });
+  const maxTokensPerBatch = values.maxTokensPerBatch ?? defaultConfig().score.maxTokensPerBatch;
+  const rewards: number[][] = [];
+  for (let start = 0; start < asked.length; start += CHUNK) {
+    const chunk = asked.slice(start, start + CHUNK);
+    const scored = await modelRewards(chunk, model, { ...encoding, chat, maxTokensPerBatch, signal });
+    rewards.push(...scored.map((group) => group.rewards));
+    progress.event({
+      type: 'progress',
+      stage: 'score',
+      iteration: 0,
+      done: Math.min(start + CHUNK, asked.length),
+      total: asked.length,
+      unit: 'groups',
+    });
+  }
+  return rewards;
+}
+
+/** A row as text, for a tokenizer that is not the policy's. */
+function withText(group: Group, row: ResponsesRow, own: Tokenizer, appendStop: boolean): Group {
+  if (row.prompt === undefined) {
+    throw new CreamError(
+      'INVALID_DATA',
+      `prompt ${group.id} has promptIds only, and the reward model has another tokenizer; give its text or messages`,
+    );
+  }
+  const responses = group.responses.map((response, i) => {
+    const isText = row.responses[i]!.ids === undefined;
+    const isWhole = isText ? appendStop : own.eosIds.includes(response.ids.at(-1) ?? -1);
+    const text = row.responses[i]!.text ?? own.decode(response.ids, { skipSpecialTokens: true });
+    return { ...response, text, finishReason: isWhole ? ('stop' as const) : ('length' as const) };
+  });
+  return { ...group, responses };
+}
