@@ -183,7 +183,10 @@ function rewardConflicts(config: CreamConfig, report: (where: string, message: s
     report('reward.model', `has no effect with source: ${reward.source}; set source: model or remove it`);
   }
   if (reward.source === 'judge' && pairing.agreement === 'judge') {
-    report('pairing.agreement', 'has no effect with reward.source: judge, which agrees with itself; remove it');
+    report(
+      'pairing.agreement',
+      'has no effect with reward.source: judge, which agrees with itself; remove it',
+    );
   }
   const { judge: isJudged } = scoringNeeds(config);
   if (!isJudged) {

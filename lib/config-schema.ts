@@ -245,7 +245,9 @@ export const configSchema = z.strictObject({
           .describe(
             'Text file in place of the additive prompt of 0 to 5 points. It holds {{prompt}} and {{response}} and asks for a last line "Score: N".',
           ),
-        maxNewTokens: count.default(256).describe('Length limit of a judgement; one that is cut is unreadable.'),
+        maxNewTokens: count
+          .default(256)
+          .describe('Length limit of a judgement; one that is cut is unreadable.'),
         temperature: positive.default(0.7).describe('Sampling temperature of judgements.'),
         topP: z.number().positive().max(1).default(0.9).describe('Nucleus of judgements; 1 = off.'),
       },

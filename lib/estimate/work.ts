@@ -53,7 +53,11 @@ export function scoringPasses(iteration: number, config: CreamConfig): number {
 }
 
 /** The reward model's pass, and the judgements; part of the score stage of a run. */
-function rewardStages({ sampling, reward, ...config }: CreamConfig, work: Workload, groups: number): StageWork[] {
+function rewardStages(
+  { sampling, reward, ...config }: CreamConfig,
+  work: Workload,
+  groups: number,
+): StageWork[] {
   const none = { trained: 0, scored: 0, generated: 0 };
   const stages: StageWork[] = [];
   if (work.rewardModel !== undefined) {

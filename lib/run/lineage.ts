@@ -34,7 +34,14 @@ const FREE = new Set([
   'report.trackerUrl',
   'report.experiment',
 ]);
-const BY_CONTENT = new Set(['model', 'data.sft', 'data.prompts', 'reward.module', 'reward.model', 'reward.judge.template']);
+const BY_CONTENT = new Set([
+  'model',
+  'data.sft',
+  'data.prompts',
+  'reward.module',
+  'reward.model',
+  'reward.judge.template',
+]);
 
 /** Digests of everything that the settings name. `digest` may remember files that it has read before. */
 export async function digestInputs(

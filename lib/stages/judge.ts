@@ -145,5 +145,7 @@ export async function judge(
 
 function meanOf(points: readonly (number | null)[], minReadable: number): number {
   const read = points.filter((value) => value !== null);
-  return read.length < Math.max(1, minReadable) ? Number.NaN : read.reduce((sum, value) => sum + value, 0) / read.length;
+  return read.length < Math.max(1, minReadable)
+    ? Number.NaN
+    : read.reduce((sum, value) => sum + value, 0) / read.length;
 }

@@ -17,9 +17,9 @@ struct Part {
 // Rows that response r of a group costs beside its prompt.
 using RowsOf = std::function<int64_t(const ScoreGroup& group, size_t r)>;
 
-// Parts of one forward each. Groups keep their order; a new batch begins when the next response would exceed the
-// budget, and a group whose responses do not fit beside its prompt is continued in the next batch. budget 0: the
-// engine's choice.
+// Parts of one forward each. Groups keep their order; a new batch begins when the next response would exceed
+// the budget, and a group whose responses do not fit beside its prompt is continued in the next batch. budget
+// 0: the engine's choice.
 std::vector<std::vector<Part>> plan_groups(const std::vector<ScoreGroup>& groups, int64_t budget,
                                            const RowsOf& rows_of);
 

@@ -59,10 +59,10 @@ struct ScoreResult {
 ScoreResult score(const Model& model, const std::vector<ScoreGroup>& groups, int64_t max_tokens_per_batch,
                   const CancelFlag& cancelled);
 
-// The one label's logit of prompt + response for every response, of a sequence classifier (num_labels 1): the head
-// applied to the final hidden state of the last token that is not `pad_id` (-1: the last token), as transformers
-// does; float32 from the weights' dtype by a float64 product. Prompts are computed once per group.
-// Returns [group][response].
+// The one label's logit of prompt + response for every response, of a sequence classifier (num_labels 1): the
+// head applied to the final hidden state of the last token that is not `pad_id` (-1: the last token), as
+// transformers does; float32 from the weights' dtype by a float64 product. Prompts are computed once per
+// group. Returns [group][response].
 std::vector<std::vector<double>> sequence_rewards(const Model& model, const std::vector<ScoreGroup>& groups,
                                                   int64_t pad_id, int64_t max_tokens_per_batch,
                                                   const CancelFlag& cancelled);

@@ -29,7 +29,9 @@ ScoreResult score(const Model& model, const std::vector<ScoreGroup>& groups, int
     result.token_logprobs[g].resize(groups[g].responses.size());
   }
 
-  const auto rows = [](const ScoreGroup& group, size_t r) { return response_rows(group.responses[r].size()); };
+  const auto rows = [](const ScoreGroup& group, size_t r) {
+    return response_rows(group.responses[r].size());
+  };
   for (const auto& parts : plan_groups(groups, max_tokens_per_batch, rows)) {
     if (cancelled && cancelled->load()) throw Cancelled();
 

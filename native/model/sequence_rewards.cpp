@@ -29,7 +29,8 @@ std::vector<std::vector<double>> sequence_rewards(const Model& model, const std:
   const c10::InferenceMode no_grad;
   const DeviceScope scope(model.device, model.weights.emulated);
   const ModelConfig& config = model.weights.config;
-  TORCH_CHECK_VALUE(config.num_labels == 1, "rewards: the model must be a sequence classifier of one label, it has ",
+  TORCH_CHECK_VALUE(config.num_labels == 1,
+                    "rewards: the model must be a sequence classifier of one label, it has ",
                     config.num_labels);
 
   std::vector<std::vector<double>> rewards(groups.size());
@@ -51,8 +52,8 @@ std::vector<std::vector<double>> sequence_rewards(const Model& model, const std:
       const int64_t start = pack.num_rows();
       const int64_t trunk =
           pack.add_trunk(group.prompt_ids.data(), static_cast<int64_t>(group.prompt_ids.size()));
-      // Where a response is empty or padding alone, the prompt's own last token counts. It must come before the
-      // rows of the responses.
+      // Where a response is empty or padding alone, the prompt's own last token counts. It must come before
+      // the rows of the responses.
       int64_t prompt_place = -1;
       for (size_t r = part.begin; r < part.end && prompt_place < 0; ++r) {
         if (rows(group, r) > 0) continue;
@@ -72,7 +73,8 @@ std::vector<std::vector<double>> sequence_rewards(const Model& model, const std:
       }
     }
     if (places.empty()) continue;
-    const at::Tensor logits_S = at::mv(forward(model.weights, pack).to(at::kDouble), head_C).cpu().contiguous();
+    const at::Tensor logits_S =
+        at::mv(forward(model.weights, pack).to(at::kDouble), head_C).cpu().contiguous();
     const double* logits = logits_S.const_data_ptr<double>();
     size_t index = 0;
     for (const Part& part : parts) {

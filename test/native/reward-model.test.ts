@@ -5,6 +5,7 @@ import { Model } from '../../lib/native/model.js';
 import { RewardModel } from '../../lib/native/reward-model.js';
 import { close } from '../helpers/close.js';
 import { checkpoint, type GoldenArray, readGolden, toFloats } from '../helpers/golden.js';
+import { readSafetensors, writeSafetensors } from '../helpers/safetensors.js';
 
 // Rewards of tiny sequence classifiers beside those of transformers (test/golden/reward_models.py).
 
@@ -41,7 +42,10 @@ for (const name of NAMES) {
     const worst = (values: readonly number[]) =>
       Math.max(...flat(exact).map((value, i) => Math.abs(value - values[i]!)));
     // Rounding of activations to 8 bits through two layers; the logits are about 1 to 4.
-    t.ok(worst(rewards) <= Math.max(0.05, 1.5 * worst(flat(theirs))), `${worst(rewards)}, transformers ${worst(flat(theirs))}`);
+    t.ok(
+      worst(rewards) <= Math.max(0.05, 1.5 * worst(flat(theirs))),
+      `${worst(rewards)}, transformers ${worst(flat(theirs))}`,
+    );
   });
 }
 
@@ -90,46 +94,30 @@ t.test('what cannot be a reward is refused with what to do', async (t) => {
 
   // The head itself decides: two rows are two labels.
   const two = copy('head', () => undefined);
-  const file = readFileSync(join(two, 'model.safetensors'));
-  const length = Number(file.readBigUInt64LE(0));
-  const header = JSON.parse(file.subarray(8, 8 + length).toString()) as Record<string, { shape: number[]; data_offsets: [number, number] }>;
-  const end = Math.max(...Object.values(header).flatMap((entry) => entry.data_offsets?.[1] ?? []));
-  const score = header['score.weight']!;
-  const bytes = score.data_offsets[1] - score.data_offsets[0];
-  header['score.weight'] = { ...score, shape: [2, score.shape[1]!], data_offsets: [end, end + 2 * bytes] };
-  const rest = Object.entries(header).filter(([name]) => name !== 'score.weight' && name !== '__metadata__');
-  const parts: Buffer[] = [];
-  let offset = 0;
-  for (const [name, entry] of [...rest, ['score.weight', header['score.weight']] as const]) {
-    const data =
-      name === 'score.weight'
-        ? Buffer.alloc(2 * bytes)
-        : file.subarray(8 + length + entry.data_offsets[0], 8 + length + entry.data_offsets[1]);
-    header[name] = { ...entry, data_offsets: [offset, offset + data.length] };
-    offset += data.length;
-    parts.push(data);
-  }
-  const text = Buffer.from(JSON.stringify(header));
-  const size = Buffer.alloc(8);
-  size.writeBigUInt64LE(BigInt(text.length));
-  writeFileSync(join(two, 'model.safetensors'), Buffer.concat([size, text, ...parts]));
+  const tensors = readSafetensors(join(two, 'model.safetensors'));
+  const { shape, data } = tensors.get('score.weight')!;
+  tensors.set('score.weight', { shape: [2, shape[1]!], data: Float32Array.of(...data, ...data) });
+  writeSafetensors(join(two, 'model.safetensors'), tensors);
   await t.rejects(RewardModel.load(two), {
     code: 'INVALID_CHECKPOINT',
     message: /score\.weight has 2 labels; a reward is one number/,
   });
 });
 
-t.test('sequences past the context and ids past the vocabulary are refused; work can be cancelled', async (t) => {
-  await using model = await RewardModel.load(checkpoint('reward-qwen3'), { device: 'cpu' });
-  const long = new Array<number>(model.config.maxPositionEmbeddings).fill(5);
-  await t.rejects(model.rewards([{ promptIds: [1], responses: [long] }]), {
-    code: 'INVALID_ARGUMENT',
-    message: /rewards: group 0.*positions/,
-  });
-  await t.rejects(model.rewards([{ promptIds: [1], responses: [[131]] }]), { code: 'INVALID_ARGUMENT' });
-  await t.rejects(model.rewards([{ promptIds: [1], responses: [[5]] }], { signal: AbortSignal.abort() }), {
-    code: 'ABORTED',
-  });
-  model.dispose();
-  await t.rejects(model.rewards([{ promptIds: [1], responses: [[5]] }]), /disposed/);
-});
+t.test(
+  'sequences past the context and ids past the vocabulary are refused; work can be cancelled',
+  async (t) => {
+    await using model = await RewardModel.load(checkpoint('reward-qwen3'), { device: 'cpu' });
+    const long = new Array<number>(model.config.maxPositionEmbeddings).fill(5);
+    await t.rejects(model.rewards([{ promptIds: [1], responses: [long] }]), {
+      code: 'INVALID_ARGUMENT',
+      message: /rewards: group 0.*positions/,
+    });
+    await t.rejects(model.rewards([{ promptIds: [1], responses: [[131]] }]), { code: 'INVALID_ARGUMENT' });
+    await t.rejects(model.rewards([{ promptIds: [1], responses: [[5]] }], { signal: AbortSignal.abort() }), {
+      code: 'ABORTED',
+    });
+    model.dispose();
+    await t.rejects(model.rewards([{ promptIds: [1], responses: [[5]] }]), /disposed/);
+  },
+);

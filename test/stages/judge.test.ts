@@ -166,7 +166,7 @@ t.test('with minReadable, a response needs so many readable judgements', async (
   t.strictSame(judged!.rewards, [3, Number.NaN]);
 });
 
-t.test('a template of one\'s own gets prompt and response as they are, whatever they hold', async (t) => {
+t.test("a template of one's own gets prompt and response as they are, whatever they hold", async (t) => {
   const template = 'Q: {{prompt}}\nA: {{response}}\nAgain: {{response}}. End with "Score: N".';
   t.equal(checkJudgeTemplate(template, 'judge.txt'), template);
   t.equal(
