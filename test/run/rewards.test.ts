@@ -224,7 +224,7 @@ t.test('srlm-judge: the mean of the points that the policy gives; the counts are
   const scored = await read<ScoredGroup>(output, 'iteration-1/scores.jsonl');
   const points = scored.flatMap(({ judgeRewards }) => judgeRewards!);
   const readable = points.filter(Number.isFinite);
-  t.ok(readable.length > points.length / 3, `${readable.length} of ${points.length} responses have points`);
+  t.ok(readable.length > 10, `${readable.length} of ${points.length} responses have points`);
   t.ok(new Set(readable).size > 2, 'different points');
   for (const value of readable) if (!(value >= 0 && value <= 5)) t.fail(`${value} points`);
   for (const { pairRewards, judgeRewards } of scored) t.same(pairRewards, judgeRewards);
