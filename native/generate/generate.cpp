@@ -8,6 +8,7 @@
 
 #include "generate/decoder.h"
 #include "generate/generate_plan.h"
+#include "generate/gpu_generate.h"
 #include "model/transformer.h"
 #include "ops/device.h"
 #include "ops/dispatch.h"
@@ -280,9 +281,10 @@ class Scheduler {
 
 void generate(const Model& model, const std::vector<GeneratePrompt>& prompts, const GenerateOptions& options,
               const std::function<void(Response&&)>& on_response, const CancelFlag& cancelled) {
-  TORCH_CHECK_VALUE(!model.weights.emulated, "generate: not available yet on device 'emulated'");
-  c10::InferenceMode no_grad;
-  const DeviceScope scope(model.device);
+  const c10::InferenceMode no_grad;
+  const DeviceScope scope(model.device, model.weights.emulated);
+  if (model.device.is_cuda() || model.weights.emulated)
+    return generate_on_gpu(model, prompts, options, on_response, cancelled);
   Scheduler(model, prompts, options, on_response, cancelled).run();
 }
 

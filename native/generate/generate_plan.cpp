@@ -35,10 +35,6 @@ int64_t cgroup_number(const char* path) {
   return file >> bytes ? bytes : kUnknown;
 }
 
-int64_t total_memory() {
-  return std::min(memory_info("MemTotal:"), cgroup_number("/sys/fs/cgroup/memory.max"));
-}
-
 int64_t available_memory() {
   const int64_t limit = cgroup_number("/sys/fs/cgroup/memory.max");
   const int64_t used = cgroup_number("/sys/fs/cgroup/memory.current");
@@ -51,8 +47,6 @@ int64_t default_max_rows(const Model& model) {
   return std::clamp<int64_t>((int64_t{1} << 28) / std::max<int64_t>(1, model.weights.num_parameters), 256,
                              2048);
 }
-
-int64_t mebibytes(int64_t bytes) { return (bytes + (1 << 20) - 1) >> 20; }
 
 void check_options(const GenerateOptions& options, const ModelConfig& config) {
   check_sampler_options(
@@ -87,13 +81,20 @@ void check_prompt(const GeneratePrompt& prompt, size_t index, const GenerateOpti
 
 }  // namespace
 
+int64_t machine_memory() {
+  return std::min(memory_info("MemTotal:"), cgroup_number("/sys/fs/cgroup/memory.max"));
+}
+
+void check_request(const ModelConfig& config, const std::vector<GeneratePrompt>& prompts,
+                   const GenerateOptions& options) {
+  check_options(options, config);
+  for (size_t i = 0; i < prompts.size(); ++i) check_prompt(prompts[i], i, options, config);
+}
+
 GeneratePlan plan_generation(const Model& model, const std::vector<GeneratePrompt>& prompts,
                              const GenerateOptions& options) {
   const ModelConfig& config = model.weights.config;
-  TORCH_CHECK_VALUE(model.device.is_cpu(), "generate: only CPU models can generate, this one is on ",
-                    model.device.str());
-  check_options(options, config);
-  for (size_t i = 0; i < prompts.size(); ++i) check_prompt(prompts[i], i, options, config);
+  check_request(config, prompts, options);
 
   GeneratePlan plan;
   plan.max_rows = options.max_live_sequences > 0 ? options.max_live_sequences : default_max_rows(model);
@@ -102,8 +103,8 @@ GeneratePlan plan_generation(const Model& model, const std::vector<GeneratePromp
 
   const int64_t block_bytes = KvCache::block_bytes(config, model.dtype);
   const bool automatic = options.max_live_tokens == 0;
-  const int64_t budget =
-      automatic ? std::max<int64_t>(1, total_memory() / 4 / block_bytes) : kv_blocks(options.max_live_tokens);
+  const int64_t budget = automatic ? std::max<int64_t>(1, machine_memory() / 4 / block_bytes)
+                                   : kv_blocks(options.max_live_tokens);
 
   std::vector<int64_t> prompt_blocks;
   for (size_t i = 0; i < prompts.size(); ++i) {

@@ -23,9 +23,15 @@ struct GeneratePlan {
   int64_t num_blocks;            // of the cache, in all
 };
 
-// Refuses bad options, empty or too long prompts, unknown ids, and what does not fit into memory, with the
-// numbers. The plan is a function of the request and the machine's memory size, so that a repeated call
-// computes the same.
+// Refuses bad options, empty or too long prompts and unknown ids, with the numbers.
+void check_request(const ModelConfig& config, const std::vector<GeneratePrompt>& prompts,
+                   const GenerateOptions& options);
+
+int64_t machine_memory();  // bytes that this process may use at most
+inline int64_t mebibytes(int64_t bytes) { return (bytes + (1 << 20) - 1) >> 20; }
+
+// Refuses bad requests, and what does not fit into memory, with the numbers. The plan is a function of the
+// request and the machine's memory size, so that a repeated call computes the same.
 GeneratePlan plan_generation(const Model& model, const std::vector<GeneratePrompt>& prompts,
                              const GenerateOptions& options);
 

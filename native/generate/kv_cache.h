@@ -5,9 +5,9 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <map>
 #include <optional>
 
+#include "generate/block_arena.h"
 #include "model/model_config.h"
 #include "ops/simd.h"
 
@@ -17,12 +17,6 @@ constexpr int64_t kBlockTokens = kLanes;
 
 inline int64_t round_up(int64_t x, int64_t multiple) { return (x + multiple - 1) / multiple * multiple; }
 inline int64_t kv_blocks(int64_t tokens) { return (tokens + kBlockTokens - 1) / kBlockTokens; }
-
-// Blocks [begin, begin + count) of the arena.
-struct KvRegion {
-  int64_t begin = 0;
-  int64_t count = 0;
-};
 
 // The keys and values of one (layer, kv head) of a region, contiguous. Key block b holds the transposed keys
 // of tokens 16 b .. 16 b + 15, [D, 16]; values are [tokens, Dp] with D padded to a multiple of 16.
@@ -36,9 +30,8 @@ class KvCache {
  public:
   KvCache(const ModelConfig& config, at::ScalarType dtype, int64_t num_blocks);
 
-  // First fit; nothing if no run of free blocks is long enough. A count of 0 always fits.
-  std::optional<KvRegion> allocate(int64_t count);
-  void release(KvRegion region);
+  std::optional<KvRegion> allocate(int64_t count) { return blocks_.allocate(count); }
+  void release(KvRegion region) { blocks_.release(region); }
 
   static int64_t block_bytes(const ModelConfig& config, at::ScalarType dtype);
 
@@ -64,7 +57,7 @@ class KvCache {
  private:
   int64_t num_kv_heads_, head_dim_, padded_dim_, block_elements_;
   at::Tensor arena_;
-  std::map<int64_t, int64_t> free_;  // begin -> count; neighbours are merged
+  BlockArena blocks_;
 };
 
 }  // namespace cream

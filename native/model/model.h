@@ -25,6 +25,8 @@ struct Model {
   at::ScalarType dtype;
   at::Device device;
   bool in_training = false;  // a trainer holds it
+  // What generation on a GPU keeps from call to call (generate/gpu_decoder.h): buffers and recorded steps.
+  mutable std::shared_ptr<void> generation{};
 };
 
 // Reads Hugging Face safetensors files into a model. Every tensor of the architecture must be there once with

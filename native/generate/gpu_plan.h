@@ -1,0 +1,42 @@
+// How a GPU's memory is shared out before anything is computed: slots for responses, an arena for prompts,
+// and the buffers of a step.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "generate/generate.h"
+#include "ops/gpu_decode.h"
+
+namespace cream {
+
+// What the shape of a recorded step depends on, beside the addresses of the weights.
+struct GpuStepShape {
+  int64_t slots = 0;           // live responses
+  int64_t max_new_tokens = 0;  // of each
+  int64_t logits_rows = 0;     // of one chunk of logits
+  gpu::DecodePieces pieces{};
+  gpu::SamplerMode mode = gpu::SamplerMode::kPlain;
+
+  bool operator==(const GpuStepShape& other) const;
+};
+
+struct GpuPlan {
+  GpuStepShape step;
+  int64_t slot_tokens = 0;   // of keys and values per slot; the last token of a response needs none
+  int64_t arena_tokens = 0;  // for prompts
+  int64_t num_positions = 0;
+};
+
+constexpr int64_t kArenaBlock = 16;          // tokens; prompts take whole blocks
+constexpr int64_t kGpuPrefillTokens = 8192;  // rows of one prefill pack, unless a single prompt is longer
+
+// Bytes of one token's keys and values, and of a step's buffers.
+int64_t kv_token_bytes(const Model& model);
+int64_t step_bytes(const Model& model, const GpuStepShape& shape);
+
+// Refuses bad requests, and what does not fit into the memory that is free, with the numbers.
+GpuPlan plan_gpu_generation(const Model& model, const std::vector<GeneratePrompt>& prompts,
+                            const GenerateOptions& options);
+
+}  // namespace cream

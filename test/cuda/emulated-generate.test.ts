@@ -1,0 +1,179 @@
+import t, { type Test } from 'tap';
+import { readCheckpoint } from '../../lib/data/checkpoint.js';
+import type {
+  NativeDtype,
+  NativeGenerateOptions,
+  NativeModel,
+  NativeModelConfig,
+  NativeResponse,
+} from '../../lib/native/binding.js';
+import { checkpoint } from '../helpers/golden.js';
+import { binding, EVERYTHING, randomIds, TIED } from '../helpers/tiny-model.js';
+
+// Generation on device `emulated`: the GPU's kernels, slots, prompt arena and polling, beside the CPU's generator. Both
+// draw with the same random numbers; their float32 logits differ by rounding, about 1e-6, so a token differs only where
+// a draw falls within that of a border: none of the tokens here does.
+
+binding.setThreads(1);
+
+const OPTIONS: NativeGenerateOptions = {
+  numSamples: 1,
+  maxNewTokens: 9,
+  temperature: 1,
+  topP: 1,
+  topK: 0,
+  stopIds: new Int32Array(),
+  seed: 7n,
+  maxLiveTokens: 0,
+  maxLiveSequences: 0,
+};
+type Prompt = { ids: Int32Array; key: bigint };
+const prompts = (lengths: number[], vocabSize: number): Prompt[] =>
+  lengths.map((length, i) => ({ ids: randomIds(length, 10 + i, vocabSize), key: 500n + BigInt(i) }));
+
+async function run(model: NativeModel, items: Prompt[], options: Partial<NativeGenerateOptions> = {}) {
+  const responses: NativeResponse[] = [];
+  const collect = (response: NativeResponse) => void responses.push(response);
+  await model.generate(items, { ...OPTIONS, ...options }, collect, binding.cancelToken());
+  return responses.sort((a, b) => a.promptIndex - b.promptIndex || a.sample - b.sample);
+}
+
+const texts = (responses: NativeResponse[]) =>
+  responses.map((r) => `${r.promptIndex}/${r.sample} ${r.ids.join(' ')} ${r.finishReason}`);
+
+function same(t: Test, actual: NativeResponse[], expected: NativeResponse[], tolerance: number) {
+  t.strictSame(texts(actual), texts(expected));
+  const far = Math.max(
+    ...actual.map((r, i) => Math.max(...r.logprobs.map((x, j) => Math.abs(x - expected[i]!.logprobs[j]!)))),
+  );
+  t.ok(far <= tolerance, `log-probs within ${tolerance}`, { far });
+}
+
+async function pair(config: NativeModelConfig, dtype: NativeDtype = 'float32') {
+  const make = (device: string) => binding.randomModel({ config, seed: 3n, dtype, device });
+  return [await make('cpu'), await make('emulated')] as const;
+}
+
+for (const name of ['llama', 'qwen2', 'qwen3', 'mistral']) {
+  t.test(`the golden ${name}: tokens are the CPU's, log-probs within 1e-5`, async (t) => {
+    const { config, files } = await readCheckpoint(checkpoint(name));
+    const load = (device: string) => binding.loadModel({ config, files, dtype: 'float32', device });
+    const [cpu, gpu] = [await load('cpu'), await load('emulated')];
+    const items = prompts([1, 17, 5], config.vocabSize);
+    for (const options of [
+      { temperature: 0 },
+      { temperature: 0.9, numSamples: 3 },
+      { temperature: 0.8, topP: 0.9, topK: 20, numSamples: 2 },
+    ]) {
+      same(t, await run(gpu, items, options), await run(cpu, items, options), 1e-5);
+    }
+  });
+}
+
+for (const [name, config] of Object.entries({
+  EVERYTHING,
+  TIED,
+  'seven queries a head': { ...TIED, numHeads: 7, numKvHeads: 1, hiddenSize: 28, slidingWindow: [0, 0] },
+})) {
+  t.test(`more responses than slots, with stops and windows: ${name}`, async (t) => {
+    const [cpu, gpu] = await pair(config);
+    const items = prompts([3, 40, 1, 9], config.vocabSize);
+    const options = { numSamples: 3, topP: 0.95, maxNewTokens: 10, stopIds: Int32Array.of(1, 2, 3) };
+    const expected = await run(cpu, items, options);
+    t.ok(
+      expected.some((r) => r.finishReason === 'stop') && expected.some((r) => r.finishReason === 'length'),
+    );
+    for (const limits of [{}, { maxLiveSequences: 5 }, { maxLiveTokens: 80 }]) {
+      same(t, await run(gpu, items, { ...options, ...limits }), expected, 1e-5);
+    }
+    const alone = (await Promise.all(items.map((item) => run(gpu, [item], options)))).flatMap(
+      (responses, i) => responses.map((r) => ({ ...r, promptIndex: i })),
+    );
+    same(t, alone, expected, 1e-5);
+  });
+}
+
+t.test('one new token, the context filled to its end, and nothing at all', async (t) => {
+  const [cpu, gpu] = await pair({ ...TIED, maxPositionEmbeddings: 40 });
+  const items = prompts([20, 3], TIED.vocabSize);
+  for (const maxNewTokens of [1, 2, 20])
+    same(t, await run(gpu, items, { maxNewTokens }), await run(cpu, items, { maxNewTokens }), 1e-5);
+  t.strictSame(await run(gpu, []), []);
+});
+
+t.test('bfloat16 generates log-probs that scoring on the CPU confirms', async (t) => {
+  const [cpu, gpu] = await pair({ ...TIED, headDim: 16 }, 'bfloat16');
+  const items = prompts([3, 18], TIED.vocabSize);
+  const responses = await run(gpu, items, { numSamples: 2 });
+  const groups = responses.map((r) => ({ promptIds: items[r.promptIndex]!.ids, responses: [r.ids] }));
+  const options = { maxTokensPerBatch: 4096, perToken: true };
+  const { tokenLogprobs } = await cpu.score(groups, options, binding.cancelToken());
+  // Hidden states have 8 bits, rounded at other places; logits here are of size 0.2.
+  const far = responses.flatMap((r, i) =>
+    [...r.logprobs].map((x, j) => Math.abs(x - tokenLogprobs![i]![0]![j]!)),
+  );
+  t.ok(Math.max(...far) <= 5e-3, 'per token', { worst: Math.max(...far) });
+});
+
+t.test('an adapter is part of every step, and training in place is seen by the next call', async (t) => {
+  const [cpu, gpu] = await pair(EVERYTHING);
+  const lora = {
+    rank: 2,
+    alpha: 64,
+    dropout: 0,
+    rankStabilized: false,
+    targetModules: ['q_proj', 'v_proj', 'o_proj', 'up_proj', 'down_proj'] as const,
+  };
+  const items = prompts([4, 11], EVERYTHING.vocabSize);
+  const models = await Promise.all([cpu, gpu].map((model) => model.addAdapter(lora, 5n)));
+  const before = await run(models[1]!, items);
+  const example = {
+    promptIds: randomIds(4, 1),
+    chosenIds: randomIds(5, 2),
+    rejectedIds: randomIds(6, 3),
+    consistency: 0.8,
+    referenceChosen: -15,
+    referenceRejected: -18,
+  };
+  for (const model of models) {
+    const trainer = await model.createTrainer({
+      beta1: 0.9,
+      beta2: 0.99,
+      epsilon: 1e-8,
+      weightDecay: 0,
+      maxGradNorm: 0,
+      seed: 0n,
+    });
+    const loss = { loss: 'sigmoid' as const, beta: 0.1, sftCoefficient: 0 };
+    for (let i = 0; i < 3; i++)
+      await trainer.preferenceStep([example], loss, 0.05, 4096, binding.cancelToken());
+    trainer.dispose();
+  }
+  const after = await run(models[1]!, items);
+  t.notSame(texts(after), texts(before), 'the adapter has an effect');
+  same(t, after, await run(models[0]!, items), 2e-4); // three training steps apart
+});
+
+t.test('cancelling mid-way ends the call, and the next one starts anew', async (t) => {
+  const [cpu, gpu] = await pair(TIED);
+  const items = prompts([3, 5, 7, 9, 4, 6], TIED.vocabSize);
+  const token = binding.cancelToken();
+  let seen = 0;
+  const options = { ...OPTIONS, numSamples: 3, maxNewTokens: 30, maxLiveSequences: 2 };
+  const cancelled = gpu.generate(items, options, () => void (++seen === 2 && token.cancel()), token);
+  await t.rejects(cancelled, { code: 'ABORTED' });
+  t.ok(seen >= 2 && seen < 18, `${seen} responses`);
+  same(t, await run(gpu, items), await run(cpu, items), 1e-5);
+});
+
+t.test('what does not fit is refused with the numbers', async (t) => {
+  const [, gpu] = await pair(TIED);
+  await t.rejects(run(gpu, prompts([20], TIED.vocabSize), { maxLiveTokens: 32 }), {
+    code: 'INVALID_ARGUMENT',
+    message: /prompt 0 \(20 tokens\).*needs 48 tokens.*maxLiveTokens is 32/,
+  });
+  await t.rejects(run(gpu, prompts([500], TIED.vocabSize), { maxNewTokens: 13 }), {
+    code: 'INVALID_ARGUMENT',
+    message: /500 tokens.*13.*512/,
+  });
+});
