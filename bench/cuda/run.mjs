@@ -239,5 +239,8 @@ if (options.help) {
 } else if (options.child !== undefined) {
   await measureHere(options.child);
 } else {
-  await main();
+  await main().catch((error) => {
+    console.error(`bench-cuda: ${error.message}`);
+    process.exitCode = 1;
+  });
 }
