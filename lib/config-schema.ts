@@ -208,6 +208,12 @@ export const configSchema = z.strictObject({
   score: section('Log-probs of the responses under the policy, the previous policy and the base model.', {
     maxTokensPerBatch: count.default(16384).describe('Memory bound of a forward pass, in tokens.'),
     lengthNormalize: z.boolean().default(false).describe('Divide rewards by the length of the response.'),
+    policyFrom: z
+      .enum(['scoring', 'generation'])
+      .default('scoring')
+      .describe(
+        "Where the policy's log-probs come from. scoring: a pass of their own. generation: the sampler's (temperature 1, untruncated), one pass less; they differ by rounding, which is measured on 32 groups of every iteration and reported.",
+      ),
     previousReward: z
       .enum(['auto', 'implicit', 'likelihood', 'anchor'])
       .default('auto')

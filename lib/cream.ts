@@ -15,12 +15,18 @@ import { scoringNeeds } from './scoring-needs.js';
 import { startTraining } from './run/training-memory.js';
 import type { World } from './run/world.js';
 import { pair } from './stages/pair.js';
+import {
+  comparedGroups,
+  type SamplerAgreement,
+  samplerAgreement,
+  samplerLogprobs,
+} from './stages/policy-from-generation.js';
 import { consistencyOf, rank, unranked } from './stages/rank.js';
 import { sample } from './stages/sample.js';
-import { earlierJudges, type GroupLogprobs, judgesOf, score, withRewards } from './stages/score.js';
+import { earlierJudges, judgesOf, score, withRewards } from './stages/score.js';
 import { sft } from './stages/sft.js';
 import { train } from './stages/train.js';
-import type { Group, PreferencePair, RankedGroup, ScoredGroup } from './types.js';
+import type { Group, GroupLogprobs, PreferencePair, RankedGroup, ScoredGroup } from './types.js';
 
 // The method on one page. Each step reads the file of the step before and writes its own; a step that is done is not
 // done again, and one that was interrupted continues where it was.
@@ -153,12 +159,13 @@ async function scoreResponses(world: World, t: number, author: Author = 'policy'
     const logprobs = new Map<string, GroupLogprobs[]>();
     const total = groups.length * Object.keys(passes).length;
     const rate = run.rate(info, total, 'prompts');
+    const isSampled = options.policyFrom === 'generation' && !isBase; // M_t wrote what it is asked for
     for (const [part, number] of Object.entries(passes)) {
       const before = groups.length * logprobs.size;
       const pass = await models.borrow(number, (model) =>
         run.chunks(
           info,
-          groups,
+          part === 'policy' && isSampled ? comparedGroups(groups) : groups,
           (chunk) =>
             score(chunk, model, { maxTokensPerBatch: options.maxTokensPerBatch, signal: run.signal }),
           {
@@ -170,6 +177,7 @@ async function scoreResponses(world: World, t: number, author: Author = 'policy'
       );
       logprobs.set(part, pass);
     }
+    const sampler = isSampled ? takeSampler(world, info, groups, logprobs) : {};
     const { lengthNormalize } = options;
     const scored = withRewards(
       groups,
@@ -187,8 +195,34 @@ async function scoreResponses(world: World, t: number, author: Author = 'policy'
     await write(run, scoresOf(t, author), records);
     const movedSeconds = models.takeMovedSeconds(); // of weights between a GPU and its host
     const moved = movedSeconds > 0 ? { movedSeconds } : {};
-    return { result: { passes: Object.keys(passes).length, ...moved, ...counts }, metrics };
+    const count = Object.keys(passes).length - Number(isSampled);
+    return { result: { passes: count, ...moved, ...sampler, ...counts }, metrics };
   });
+}
+
+/** Below this mean tau the difference is no rounding any more. */
+const LEAST_SAMPLER_TAU = 0.9;
+
+/** Puts the sampler's log-probs in the place of the policy's pass, which scored a sample of the groups to compare with. */
+function takeSampler(
+  { run }: World,
+  info: StageInfo,
+  groups: readonly Group[],
+  logprobs: Map<string, GroupLogprobs[]>,
+): { sampler: SamplerAgreement } {
+  const own = samplerLogprobs(groups);
+  const scored = logprobs.get('policy')!;
+  const sampler = samplerAgreement(groups, { sampler: own, scored, base: logprobs.get('base') });
+  logprobs.set('policy', own);
+  if (sampler.tau !== null && sampler.tau < LEAST_SAMPLER_TAU) {
+    run.warn(
+      'sampler-disagrees',
+      `the sampler's log-probs rank responses otherwise than a scoring pass (tau ${sampler.tau.toFixed(3)} on ${sampler.groups} ` +
+        'groups); set score.policyFrom: scoring',
+      info,
+    );
+  }
+  return { sampler };
 }
 
 async function rankResponses({ run, correctness }: World, t: number): Promise<void> {

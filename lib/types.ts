@@ -140,6 +140,12 @@ export interface TaskRecord {
   label: string;
 }
 
+/** Sequence log-probs of one group under one model; index i belongs to responses[i]. */
+export interface GroupLogprobs {
+  id: string;
+  logprobs: number[];
+}
+
 /** Accuracy with its Wilson 95 % interval. */
 export interface Accuracy {
   correct: number;

@@ -1,3 +1,4 @@
+import type { GroupLogprobs } from '../types.js';
 import { realpath } from 'node:fs/promises';
 import { basename, extname, resolve } from 'node:path';
 import { readCheckpoint } from '../data/checkpoint.js';
@@ -16,7 +17,7 @@ import {
   type RankingScore,
 } from '../stages/ranking-accuracy.js';
 import { withPairRewards } from '../stages/reward.js';
-import { type GroupLogprobs, score } from '../stages/score.js';
+import { score } from '../stages/score.js';
 import type { Context } from './command.js';
 import { defaultConfig } from './defaults.js';
 import { formatTable } from './format.js';

@@ -2,15 +2,8 @@ import { realpath } from 'node:fs/promises';
 import { Tokenizer } from '../data/tokenizer.js';
 import { CreamError } from '../errors.js';
 import type { Model } from '../native/model.js';
-import {
-  judgesOf,
-  score as scoreGroups,
-  type GroupLogprobs,
-  type Judges,
-  type Scorer,
-  withRewards,
-} from '../stages/score.js';
-import type { Group } from '../types.js';
+import { judgesOf, score as scoreGroups, type Judges, type Scorer, withRewards } from '../stages/score.js';
+import type { Group, GroupLogprobs } from '../types.js';
 import type { Context } from './command.js';
 import { defaultConfig } from './defaults.js';
 import { encodePrompts, parseResponses, readInput, type ResponsesRow } from './input.js';

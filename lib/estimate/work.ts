@@ -45,7 +45,8 @@ export function scoringPasses(iteration: number, config: CreamConfig): number {
   const { consistency, iterations, pairing, score } = config;
   const needs = scoringNeeds(config);
   const isThird = needs.previous && iteration > 1 && score.previousReward !== 'anchor';
-  const always = 1 + Number(needs.base) + Number(isThird);
+  // The few groups that are compared with the sampler's log-probs are not counted.
+  const always = Number(score.policyFrom === 'scoring') + Number(needs.base) + Number(isThird);
   const ofBase = pairing.rejectedFrom === 'base' ? 1 + Number(scoringNeeds(config, 'base').base) : 0;
   const earlier = consistency.history === 'previous' ? 0 : Math.max(0, iteration - 2);
   const final = consistency.final && iteration === iterations ? 1 : 0;

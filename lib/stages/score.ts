@@ -1,6 +1,6 @@
 import type { CreamConfig } from '../config.js';
 import { CreamError } from '../errors.js';
-import type { EarlierRewards, Group, ScoredGroup } from '../types.js';
+import type { EarlierRewards, Group, GroupLogprobs, ScoredGroup } from '../types.js';
 
 /** What scoring needs of a model. */
 export interface Scorer {
@@ -8,12 +8,6 @@ export interface Scorer {
     groups: { promptIds: readonly number[]; responses: (readonly number[])[] }[],
     options?: { maxTokensPerBatch?: number; signal?: AbortSignal },
   ): Promise<{ logprobs: number[] }[]>;
-}
-
-/** Sequence log-probs of one group under one model; index i belongs to responses[i]. */
-export interface GroupLogprobs {
-  id: string;
-  logprobs: number[];
 }
 
 /**

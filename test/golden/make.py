@@ -24,7 +24,7 @@ import steps
 import student_t
 from store import FOLDER
 
-LIMIT_BYTES = 3_500_000
+LIMIT_BYTES = 4_000_000
 
 
 def main() -> None:

@@ -1,0 +1,94 @@
+import { CreamError } from '../errors.js';
+import { kendallTau } from '../kendall-tau.js';
+import type { Group, GroupLogprobs } from '../types.js';
+
+// The policy's log-probs without a scoring pass: the sampler's own, at temperature 1 and untruncated. They are those of
+// the same model on the same tokens, but of another batch, so they differ by rounding; by how much is measured on a
+// sample of groups that are scored as well.
+
+/** Groups that are scored both ways: enough to tell a rounding from a fault, little beside an iteration. */
+const COMPARED_GROUPS = 32;
+
+/** How the sampler's log-probs and those of a scoring pass agree. */
+export interface SamplerAgreement {
+  /** Groups that were scored both ways. */
+  groups: number;
+  /** Absolute difference of a response's log-prob, in nats: mean and largest. */
+  meanDifference: number;
+  maxDifference: number;
+  /** The same per token, mean. */
+  meanPerToken: number;
+  /** Mean Kendall's tau-b of the two rewards within a group; null where no group has two different rewards. */
+  tau: number | null;
+}
+
+/** Evenly spaced groups. */
+export function comparedGroups<G>(groups: readonly G[]): G[] {
+  const count = Math.min(COMPARED_GROUPS, groups.length);
+  return Array.from({ length: count }, (_, i) => groups[Math.floor((i * groups.length) / count)]!);
+}
+
+/**
+ * The sampler's log-probs as a scoring pass would give them. Equal responses to one prompt get those of the first, so
+ * that they tie; an empty response has log-prob 0.
+ */
+export function samplerLogprobs(groups: readonly Group[]): GroupLogprobs[] {
+  return groups.map(({ id, responses }) => {
+    const first = new Map<string, number>();
+    const logprobs = responses.map(({ ids, samplerLogprob }) => {
+      if (samplerLogprob === undefined) {
+        throw new CreamError(
+          'MISSING_SCORES',
+          `group ${id}: a response has no samplerLogprob, which score.policyFrom: generation takes; sample again`,
+        );
+      }
+      const key = ids.join();
+      const logprob = first.get(key) ?? samplerLogprob;
+      first.set(key, logprob);
+      return logprob;
+    });
+    return { id, logprobs };
+  });
+}
+
+/**
+ * Compares the sampler's log-probs with `scored`, groups of the same responses joined by id. Rewards are the log-probs
+ * minus those of `base`, where there are such.
+ */
+export function samplerAgreement(
+  groups: readonly Group[],
+  passes: {
+    sampler: readonly GroupLogprobs[];
+    scored: readonly GroupLogprobs[];
+    base?: readonly GroupLogprobs[] | undefined;
+  },
+): SamplerAgreement {
+  const byId = (pass: readonly GroupLogprobs[] = []) =>
+    new Map(pass.map(({ id, logprobs }) => [id, logprobs] as const));
+  const [sampler, base] = [byId(passes.sampler), byId(passes.base)];
+  const responses = new Map(groups.map((group) => [group.id, group.responses] as const));
+  const differences: number[] = [];
+  const perToken: number[] = [];
+  const taus: number[] = [];
+  for (const { id, logprobs } of passes.scored) {
+    const own = sampler.get(id)!;
+    logprobs.forEach((logprob, i) => {
+      const difference = Math.abs(logprob - own[i]!);
+      differences.push(difference);
+      const tokens = responses.get(id)![i]!.ids.length;
+      if (tokens > 0) perToken.push(difference / tokens);
+    });
+    const reward = (values: readonly number[]) => values.map((value, i) => value - (base.get(id)?.[i] ?? 0));
+    const tau = kendallTau(reward(own), reward(logprobs));
+    if (!Number.isNaN(tau)) taus.push(tau);
+  }
+  const mean = (values: readonly number[]) =>
+    values.length === 0 ? 0 : values.reduce((sum, value) => sum + value, 0) / values.length;
+  return {
+    groups: passes.scored.length,
+    meanDifference: mean(differences),
+    maxDifference: Math.max(0, ...differences),
+    meanPerToken: mean(perToken),
+    tau: taus.length === 0 ? null : mean(taus),
+  };
+}
