@@ -1,10 +1,10 @@
-import type { GroupLogprobs } from '../types.js';
 import { realpath } from 'node:fs/promises';
 import { basename, extname, resolve } from 'node:path';
 import { readCheckpoint } from '../data/checkpoint.js';
 import { loadLabelledGroups, type LabelledRow } from '../data/labelled-groups.js';
 import { Tokenizer } from '../data/tokenizer.js';
 import { CreamError } from '../errors.js';
+import { RewardModel } from '../native/reward-model.js';
 import { loadRewardModule } from '../run/reward-module.js';
 import { rewardCorrelation } from '../run/summary.js';
 import {
@@ -17,7 +17,9 @@ import {
   type RankingScore,
 } from '../stages/ranking-accuracy.js';
 import { withPairRewards } from '../stages/reward.js';
+import { modelRewards } from '../stages/reward-model.js';
 import { score } from '../stages/score.js';
+import type { GroupLogprobs } from '../types.js';
 import type { Context } from './command.js';
 import { defaultConfig } from './defaults.js';
 import { formatTable } from './format.js';
@@ -31,7 +33,7 @@ export interface RankingValues extends ModelValues {
   model: string | undefined;
   reference: string | undefined;
   previous: string | undefined;
-  reward: RankingReward | 'module';
+  reward: RankingReward | 'module' | 'reward-model';
   module: string | undefined;
   lengthNormalize: boolean;
   extract: 'auto' | 'choice' | 'number' | 'exact';
@@ -59,7 +61,9 @@ export async function ranking(values: RankingValues, context: Context): Promise<
   try {
     const { groups, tooLong, rewards } = await (reward === 'module'
       ? byModule(rows, values.module!)
-      : byModels(rows, { ...values, reward, model: values.model! }, context, progress));
+      : reward === 'reward-model'
+        ? byRewardModel(rows, { ...values, model: values.model! }, context, progress)
+        : byModels(rows, { ...values, reward, model: values.model! }, context, progress));
     progress.stop();
     const report = rankingReport(groups, rewards);
     const correlation = rewardCorrelation(
@@ -98,6 +102,8 @@ function checkValues(values: RankingValues): void {
   needs('reference', isRatio);
   needs('previous', reward === 'worst-of');
   needs('module', reward === 'module');
+  if (reward === 'reward-model' && values.adapter !== undefined)
+    throw new CreamError('USAGE', '--adapter has no effect with --reward reward-model');
   if (values.lengthNormalize && !isRatio)
     throw new CreamError('USAGE', `--length-normalize has no effect with --reward ${reward}`);
 }
@@ -125,6 +131,34 @@ async function byModule(rows: readonly LabelledRow[], path: string): Promise<Rew
     lengthNormalize: false,
   });
   return { groups, tooLong: 0, rewards: rewarded.map(({ pairRewards }) => pairRewards!) };
+}
+
+/** A sequence classifier's logits, over ids of its own tokenizer. */
+async function byRewardModel(
+  rows: readonly LabelledRow[],
+  { model: folder, chat, device, dtype, threads, ...values }: RankingValues & { model: string },
+  { signal }: Context,
+  progress: Progress,
+): Promise<Rewarded> {
+  await using model = await RewardModel.load(folder, {
+    device: device ?? 'auto',
+    dtype,
+    ...(threads === undefined ? {} : { threads }),
+    signal,
+  });
+  const maxLength = model.config.maxPositionEmbeddings;
+  const tokenizer = await Tokenizer.load(folder);
+  const { groups, tooLong } = await encodeLabelled(rows, tokenizer, { chat, maxLength, signal });
+  const maxTokensPerBatch = values.maxTokensPerBatch ?? defaultConfig().score.maxTokensPerBatch;
+  const rewards: number[][] = [];
+  for (let start = 0; start < groups.length; start += CHUNK) {
+    const chunk = groups.slice(start, start + CHUNK);
+    const scored = await modelRewards(chunk, model, { chat, maxTokensPerBatch, signal });
+    rewards.push(...scored.map((group) => group.rewards));
+    const [done, total] = [rewards.length, groups.length];
+    progress.event({ type: 'progress', stage: 'score', iteration: 0, done, total, unit: 'groups' });
+  }
+  return { groups, tooLong, rewards };
 }
 
 /** Log-probs of all responses under each model, one model in memory at a time; the same folder is used once. */

@@ -1,8 +1,11 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { cp, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
+import { Tokenizer } from '../../lib/data/tokenizer.js';
+import { RewardModel } from '../../lib/native/reward-model.js';
 import { close } from '../helpers/close.js';
 import { cream, jsonLines, trainOther, writeLlama } from '../helpers/cream.js';
+import { checkpoint } from '../helpers/golden.js';
 
 // `cream ranking` on a Llama of 30,816 random parameters and one that was trained from it.
 
@@ -133,4 +136,25 @@ t.test('options without effect and files without labels are refused', async (t) 
   const bare = await cream(['ranking', '-i', 'bare.jsonl', '-m', 'model', '--reward', 'likelihood'], { cwd });
   t.equal(bare.code, 4);
   t.match(bare.stderr, /bare\.jsonl:1: correct is missing/);
+});
+
+t.test('a reward model: its logits on ids of its own tokenizer', async (t) => {
+  const folder = join(cwd, 'reward');
+  await cp(checkpoint('reward-llama'), folder, { recursive: true });
+  for (const name of ['tokenizer.json', 'tokenizer_config.json'])
+    await cp(join(cwd, 'model', name), join(folder, name));
+  const found = await ranking('-m', 'reward', '--reward', 'reward-model', '--json', '-o', 'logits.jsonl');
+  t.equal(found.code, 0, found.stderr);
+  t.match(JSON.parse(found.stdout), { reward: 'reward-model', pairs: 4, ties: 1, tooLong: 0 });
+
+  const tokenizer = await Tokenizer.load(folder);
+  await using model = await RewardModel.load(folder, { threads: 1 });
+  const promptIds = await tokenizer.promptIds('abc');
+  const responses = ['de', 'fgh'].map((text) => [...tokenizer.encode(text), ...tokenizer.eosIds]);
+  const [expected] = await model.rewards([{ promptIds, responses }]);
+  close(t, (await rewardsOf('logits.jsonl'))[0]!.rewards, expected!, { atol: 1e-5 });
+
+  const idle = await ranking('-m', 'reward', '--reward', 'reward-model', '--reference', 'model');
+  t.equal(idle.code, 2);
+  t.match(idle.stderr, /--reference has no effect with --reward reward-model/);
 });

@@ -11,11 +11,11 @@ export const rankingCommand = defineCommand({
     }),
     reward: choice(
       'what ranks: the DPO reward of model against reference; the lower of that and of the previous policy; the ' +
-        'log-likelihood per token, or its sum; a function of your own',
-      ['implicit', 'worst-of', 'likelihood', 'likelihood-sum', 'module'],
+        'log-likelihood per token, or its sum; a reward model (a sequence classifier); a function of your own',
+      ['implicit', 'worst-of', 'likelihood', 'likelihood-sum', 'reward-model', 'module'],
       { default: 'implicit' },
     ),
-    model: path('model folder of the policy', { alias: 'm' }),
+    model: path('model folder of the policy, or of the reward model', { alias: 'm' }),
     reference: path('model folder of M0, for implicit and worst-of'),
     previous: path('model folder of the policy before, for worst-of'),
     module: path('JavaScript module that exports the reward function, as reward.module of a run'),
