@@ -28,8 +28,8 @@ async function decode({ shape, device, caps, quick }, { live, P, T, N, wanted })
     where,
     peakBytes: memory.peak,
     work: { live, P, T, N, tokens },
-    // Unknown where the steps are CUDA graphs, inside which no event is seen.
-    extra: { samplerShare: where.sampler > 0 ? where.sampler / where.total : undefined },
+    // Of the time in which the GPU works: without graphs, as here, the host's launches are part of the rest.
+    extra: { samplerShare: where.sampler / (where.total - where.gaps) },
   };
 }
 

@@ -9,6 +9,7 @@
 #include "model/rope_cache.h"
 #include "model/transformer.h"
 #include "ops/linear.h"
+#include "ops/phases.h"
 #include "ops/rms_norm.h"
 #include "ops/swiglu.h"
 #include "ops/upload.h"
@@ -220,7 +221,12 @@ void GpuDecoder::run_step(int64_t rows) {
   };
   const double eps = config.rms_norm_eps;
 
-  gpu::gather_embeddings(residual, weights_.embed, schedule.row_slots, slots_);
+  const auto timed = [&](Phase phase, const auto& work) {
+    const PhaseScope scope(phase, device_);
+    work();
+  };
+  timed(Phase::kElementwise,
+        [&] { gpu::gather_embeddings(residual, weights_.embed, schedule.row_slots, slots_); });
   at::Tensor normed = rms_norm(residual, weights_.layers[0].attention_norm, eps);
   for (int64_t i = 0; i < config.num_layers; ++i) {
     const LayerWeights& layer = weights_.layers[i];
@@ -233,8 +239,11 @@ void GpuDecoder::run_step(int64_t rows) {
     }
     const gpu::DecodeShape shape = gpu::decode_shape(qkv, config.num_heads, config.num_kv_heads,
                                                      config.head_dim, config.sliding_window[i], i);
-    gpu::rope_and_store(qkv, shape, angles_, schedule.row_slots, slots_, memory_);
-    gpu::decode_attention(attended, qkv, shape, shape_.pieces, schedule, slots_, memory_, decode_scratch_);
+    timed(Phase::kElementwise,
+          [&] { gpu::rope_and_store(qkv, shape, angles_, schedule.row_slots, slots_, memory_); });
+    timed(Phase::kAttention, [&] {
+      gpu::decode_attention(attended, qkv, shape, shape_.pieces, schedule, slots_, memory_, decode_scratch_);
+    });
     linear_out(mixed, attended, layer.o, layer.o_bias);
     adapt(mixed, attended, i, &LoraLayer::o);
     normed = add_rms_norm_(residual, mixed, layer.mlp_norm, eps);
@@ -250,9 +259,11 @@ void GpuDecoder::run_step(int64_t rows) {
   for (int64_t begin = 0; begin < rows; begin += shape_.logits_rows) {
     const int64_t size = std::min(shape_.logits_rows, rows - begin);
     at::Tensor logits = logits_.narrow(0, 0, size);
-    gpu::float_logits(logits, normed.narrow(0, begin, size), weights_.head);
-    gpu::sample(logits, size, schedule.row_slots + begin, nullptr, shape_.mode, settings_, slots_, stops_,
-                sampler_scratch_);
+    timed(Phase::kHead, [&] { gpu::float_logits(logits, normed.narrow(0, begin, size), weights_.head); });
+    timed(Phase::kSampler, [&] {
+      gpu::sample(logits, size, schedule.row_slots + begin, nullptr, shape_.mode, settings_, slots_, stops_,
+                  sampler_scratch_);
+    });
   }
 }
 

@@ -177,3 +177,18 @@ t.test('what does not fit is refused with the numbers', async (t) => {
     message: /500 tokens.*13.*512/,
   });
 });
+
+t.test('the time of a step is told by kind', async (t) => {
+  const [, gpu] = await pair(TIED);
+  await binding.phases(true);
+  const items = prompts([4, 7], TIED.vocabSize);
+  const responses = await run(gpu, items, { temperature: 1, maxNewTokens: 6 });
+  const counted = new Map((await binding.phases(false)).map(({ name, count }) => [name, count] as const));
+  const layers = TIED.numLayers;
+  const steps = counted.get('sampler')!; // one for each step of decoding; first tokens are drawn in the prefill
+  t.ok(steps >= 5, `${steps} steps for ${responses[0]!.ids.length} tokens`);
+  t.equal(counted.get('head'), steps);
+  t.equal(counted.get('attention'), layers * (steps + 1), 'the prefill and every step');
+  t.ok(counted.get('gemm')! >= 4 * layers * steps);
+  t.ok(counted.get('elementwise')! > 0);
+});
