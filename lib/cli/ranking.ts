@@ -17,7 +17,6 @@ import {
   type RankingScore,
 } from '../stages/ranking-accuracy.js';
 import { withPairRewards } from '../stages/reward.js';
-import { modelRewards } from '../stages/reward-model.js';
 import { score } from '../stages/score.js';
 import type { GroupLogprobs } from '../types.js';
 import type { Context } from './command.js';
@@ -27,6 +26,7 @@ import { inputSource } from './input.js';
 import { loadModel, type ModelValues } from './models.js';
 import { prepareOutputFile, writeRecords } from './output.js';
 import { Progress } from './progress.js';
+import { rewardsInChunks } from './reward-model.js';
 
 export interface RankingValues extends ModelValues {
   input: string;
@@ -136,7 +136,7 @@ async function byModule(rows: readonly LabelledRow[], path: string): Promise<Rew
 /** A sequence classifier's logits, over ids of its own tokenizer. */
 async function byRewardModel(
   rows: readonly LabelledRow[],
-  { model: folder, chat, device, dtype, threads, ...values }: RankingValues & { model: string },
+  { model: folder, chat, device, dtype, threads, maxTokensPerBatch }: RankingValues & { model: string },
   { signal }: Context,
   progress: Progress,
 ): Promise<Rewarded> {
@@ -149,15 +149,7 @@ async function byRewardModel(
   const maxLength = model.config.maxPositionEmbeddings;
   const tokenizer = await Tokenizer.load(folder);
   const { groups, tooLong } = await encodeLabelled(rows, tokenizer, { chat, maxLength, signal });
-  const maxTokensPerBatch = values.maxTokensPerBatch ?? defaultConfig().score.maxTokensPerBatch;
-  const rewards: number[][] = [];
-  for (let start = 0; start < groups.length; start += CHUNK) {
-    const chunk = groups.slice(start, start + CHUNK);
-    const scored = await modelRewards(chunk, model, { chat, maxTokensPerBatch, signal });
-    rewards.push(...scored.map((group) => group.rewards));
-    const [done, total] = [rewards.length, groups.length];
-    progress.event({ type: 'progress', stage: 'score', iteration: 0, done, total, unit: 'groups' });
-  }
+  const rewards = await rewardsInChunks(groups, model, { chat, maxTokensPerBatch, signal }, progress);
   return { groups, tooLong, rewards };
 }
 

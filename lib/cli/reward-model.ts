@@ -2,7 +2,7 @@ import { isSameTokenizer } from '../data/same-tokenizer.js';
 import { Tokenizer } from '../data/tokenizer.js';
 import { CreamError } from '../errors.js';
 import { RewardModel } from '../native/reward-model.js';
-import { modelRewards } from '../stages/reward-model.js';
+import { modelRewards, type RewardModelOptions } from '../stages/reward-model.js';
 import type { Group } from '../types.js';
 import type { Context } from './command.js';
 import { defaultConfig } from './defaults.js';
@@ -12,6 +12,8 @@ import type { Progress } from './progress.js';
 
 /** Groups between two reports of progress. */
 const CHUNK = 32;
+
+type ChunkOptions = Omit<RewardModelOptions, 'maxTokensPerBatch'> & { maxTokensPerBatch: number | undefined };
 
 interface RewardValues extends ModelValues {
   model: string;
@@ -26,7 +28,7 @@ export async function scoreByRewardModel(
   rows: readonly ResponsesRow[],
   groups: readonly Group[],
   own: Tokenizer,
-  { model: policy, rewardModel, chat, appendStop, device, dtype, threads, ...values }: RewardValues,
+  { model: policy, rewardModel, chat, appendStop, device, dtype, threads, maxTokensPerBatch }: RewardValues,
   { signal }: Context,
   progress: Progress,
 ): Promise<number[][] | undefined> {
@@ -40,20 +42,23 @@ export async function scoreByRewardModel(
     ...(threads === undefined ? {} : { threads }),
     signal,
   });
-  const maxTokensPerBatch = values.maxTokensPerBatch ?? defaultConfig().score.maxTokensPerBatch;
+  return rewardsInChunks(asked, model, { ...encoding, chat, signal, maxTokensPerBatch }, progress);
+}
+
+/** A reward model's rewards of all groups, with progress. */
+export async function rewardsInChunks(
+  groups: readonly Group[],
+  model: RewardModel,
+  { maxTokensPerBatch = defaultConfig().score.maxTokensPerBatch, ...options }: ChunkOptions,
+  progress: Progress,
+): Promise<number[][]> {
   const rewards: number[][] = [];
-  for (let start = 0; start < asked.length; start += CHUNK) {
-    const chunk = asked.slice(start, start + CHUNK);
-    const scored = await modelRewards(chunk, model, { ...encoding, chat, maxTokensPerBatch, signal });
+  for (let start = 0; start < groups.length; start += CHUNK) {
+    const chunk = groups.slice(start, start + CHUNK);
+    const scored = await modelRewards(chunk, model, { ...options, maxTokensPerBatch });
     rewards.push(...scored.map((group) => group.rewards));
-    progress.event({
-      type: 'progress',
-      stage: 'score',
-      iteration: 0,
-      done: Math.min(start + CHUNK, asked.length),
-      total: asked.length,
-      unit: 'groups',
-    });
+    const [done, total] = [rewards.length, groups.length];
+    progress.event({ type: 'progress', stage: 'score', iteration: 0, done, total, unit: 'groups' });
   }
   return rewards;
 }

@@ -1,34 +1,17 @@
-import { accuracyOf } from '../accuracy.js';
 import type { CreamConfig } from '../config.js';
 import { loadTask, type TaskProblem } from '../data/datasets.js';
 import { checkProblems, definitionOf } from '../data/task-definitions.js';
 import type { Tokenizer } from '../data/tokenizer.js';
 import type { Model } from '../native/model.js';
-import { type Answer, evaluate, type EvaluatedProblem } from '../stages/evaluate.js';
+import { evaluate, type EvaluatedProblem, summarizeAnswers } from '../stages/evaluate.js';
 import { evaluateOptions, type ScoredOptions, summarizeOptions } from '../stages/evaluate-options.js';
-import type { Accuracy } from '../types.js';
 import type { Run, StageInfo } from './run.js';
 import { meanOf, stratifiedMean } from '../statistics.js';
-import {
-  ACCURACY_KINDS,
-  type AccuracyKind,
-  type AnswerFaults,
-  type TaskMeans,
-  type TaskSummary,
-} from './summary.js';
+import { ACCURACY_KINDS, type AccuracyKind, type TaskMeans, type TaskSummary } from './summary.js';
 
 type Task = CreamConfig['data']['evaluation'][number];
 /** A line of a model's evaluation file. */
 export type EvaluationLine = EvaluatedProblem | ScoredOptions;
-
-function accuracy(answers: readonly (readonly Answer[])[]): Accuracy & AnswerFaults {
-  const all = answers.flat();
-  return {
-    ...accuracyOf(answers.map((list) => list.map(({ correct }) => correct))),
-    unparsable: all.filter(({ answer }) => answer === null).length,
-    truncated: all.filter(({ finishReason }) => finishReason === 'length').length,
-  };
-}
 
 /** The problems of a task as a run measures them. Throws INVALID_DATA where they are not of the kind that it names. */
 export async function loadProblems(
@@ -147,8 +130,8 @@ export async function evaluateTasks(
         return evaluated;
       });
       const sampled = answered.flatMap((record) => (record.samples === undefined ? [] : [record.samples]));
-      summary.greedy = accuracy(answered.map((record) => [record.greedy]));
-      if (sampled.length > 0) summary.sampled = accuracy(sampled);
+      summary.greedy = summarizeAnswers(answered.map((record) => [record.greedy]));
+      if (sampled.length > 0) summary.sampled = summarizeAnswers(sampled);
       records.push(...answered);
     }
     if (scoring !== 'generate') {

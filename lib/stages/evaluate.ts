@@ -150,12 +150,13 @@ export async function evaluate(
     if (sampled !== undefined) record.samples = sampled[i] as Answer[];
     return record;
   });
-  const evaluation: Evaluation = { name, greedy: summarize(greedy), records };
-  if (sampled !== undefined) evaluation.sampled = summarize(sampled);
+  const evaluation: Evaluation = { name, greedy: summarizeAnswers(greedy), records };
+  if (sampled !== undefined) evaluation.sampled = summarizeAnswers(sampled);
   return evaluation;
 }
 
-function summarize(answers: readonly Answer[][]): Accuracy & AnswerFaults {
+/** Accuracy over problems, each with as many answers, and what is wrong with the answers. */
+export function summarizeAnswers(answers: readonly (readonly Answer[])[]): Accuracy & AnswerFaults {
   const all = answers.flat();
   return {
     ...accuracyOf(answers.map((list) => list.map(({ correct }) => correct))),
