@@ -19,6 +19,7 @@ import {
   comparedGroups,
   type SamplerAgreement,
   samplerAgreement,
+  samplerDoubt,
   samplerLogprobs,
 } from './stages/policy-from-generation.js';
 import { consistencyOf, rank, unranked } from './stages/rank.js';
@@ -33,6 +34,7 @@ import type { Group, GroupLogprobs, PreferencePair, RankedGroup, ScoredGroup } f
 
 /** M0 -> M1 by supervised fine-tuning, then M_t -> M_{t+1} by the policy's own preferences. */
 export async function cream(world: World): Promise<void> {
+  await world.checkData();
   await measure(world, 0);
   await fineTune(world);
   await measure(world, 1);
@@ -200,9 +202,6 @@ async function scoreResponses(world: World, t: number, author: Author = 'policy'
   });
 }
 
-/** Below this mean tau the difference is no rounding any more. */
-const LEAST_SAMPLER_TAU = 0.9;
-
 /** Puts the sampler's log-probs in the place of the policy's pass, which scored a sample of the groups to compare with. */
 function takeSampler(
   { run }: World,
@@ -214,14 +213,8 @@ function takeSampler(
   const scored = logprobs.get('policy')!;
   const sampler = samplerAgreement(groups, { sampler: own, scored, base: logprobs.get('base') });
   logprobs.set('policy', own);
-  if (sampler.tau !== null && sampler.tau < LEAST_SAMPLER_TAU) {
-    run.warn(
-      'sampler-disagrees',
-      `the sampler's log-probs rank responses otherwise than a scoring pass (tau ${sampler.tau.toFixed(3)} on ${sampler.groups} ` +
-        'groups); set score.policyFrom: scoring',
-      info,
-    );
-  }
+  const doubt = samplerDoubt(sampler);
+  if (doubt !== undefined) run.warn('sampler-disagrees', doubt, info);
   return { sampler };
 }
 

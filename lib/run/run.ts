@@ -53,6 +53,10 @@ export interface Rate {
 
 const PROGRESS_INTERVAL_MS = 200;
 
+/** The name of a stage in the manifest. */
+const keyOf = ({ stage, iteration, model }: StageInfo): string =>
+  [iteration === 0 ? '' : `iteration-${iteration}/`, stage, model ? `:${model}` : ''].join('');
+
 /** A run folder that this process works in: lock, record, manifest, logs, and the frame around every stage. */
 export class Run {
   readonly config: CreamConfig;
@@ -254,6 +258,10 @@ export class Run {
     return value;
   }
 
+  isDone(info: StageInfo): boolean {
+    return this.dir.done(keyOf(info)) !== undefined;
+  }
+
   /**
    * Does a stage, or returns the result of when it was done. It is done when its files are durable and the manifest
    * has their digests. `files` are relative to the run folder; a name that ends in "/" is a whole folder.
@@ -263,11 +271,7 @@ export class Run {
     files: readonly string[],
     work: () => Promise<StageOutcome & { result: Result }>,
   ): Promise<Result> {
-    const key = [
-      info.iteration === 0 ? '' : `iteration-${info.iteration}/`,
-      info.stage,
-      info.model ? `:${info.model}` : '',
-    ].join('');
+    const key = keyOf(info);
     const common = { type: 'stage', ...info } as const;
     const done = this.dir.done(key);
     if (done !== undefined) {

@@ -18,7 +18,7 @@ import { checkRewardSettings } from './rewards.js';
 import { checkpointFolder } from './run-dir.js';
 import type { Run, StageInfo } from './run.js';
 import { freeBytes } from './training-memory.js';
-import { evaluateTasks, type Measured } from './tasks.js';
+import { evaluateTasks, loadProblems, type Measured } from './tasks.js';
 
 /** What the steps of a run share: the models, the tokenizer and the data, read when they are first needed. */
 export interface World {
@@ -30,6 +30,8 @@ export interface World {
   /** False when there is no data.sft: M1 is M0. */
   fineTuned: boolean;
   directoryOf: (model: number) => string;
+  /** Reads every data file before the first stage, so that a bad line ends the run at once, not after hours of training. */
+  checkData: () => Promise<void>;
   sftExamples: () => Promise<{ examples: SftExample[]; dropped: Dropped }>;
   /** The prompts of iteration t. */
   prompts: (t: number) => Promise<Prompt[]>;
@@ -103,6 +105,12 @@ export async function openWorld(run: Run): Promise<World> {
     promptsPerIteration(each, prompts.length, iterations); // also when iterations were added to a run
     return sliceOf(prompts, t, each, seed);
   };
+  const readSft = async () => {
+    const read = await readSftExamples(data.sft!, tokenizer, reading);
+    warnDropped(data.sft!, read.dropped);
+    return read;
+  };
+  let checkedSft: ReturnType<typeof readSft> | undefined; // until they are taken, not for the whole run
   if (config.iterations > 0 && !fineTuned) {
     run.warn(
       'm1-is-m0',
@@ -117,10 +125,21 @@ export async function openWorld(run: Run): Promise<World> {
     maxLength,
     fineTuned,
     directoryOf,
-    sftExamples: async () => {
-      const read = await readSftExamples(data.sft!, tokenizer, reading);
-      warnDropped(data.sft!, read.dropped);
-      return read;
+    checkData: async () => {
+      const beforeTraining = fineTuned && !run.isDone({ stage: 'sft', iteration: 0, model: 'M1' });
+      if (beforeTraining) {
+        checkedSft = readSft();
+        await checkedSft;
+      }
+      const beforeSampling = !run.isDone({ stage: 'sample', iteration: 1, model: 'M1' });
+      if (config.iterations > 0 && beforeSampling) await slice(1);
+      if (!beforeTraining && !beforeSampling) return;
+      for (const task of data.evaluation) await loadProblems(task, config.evaluation.limit, signal);
+    },
+    sftExamples: () => {
+      const examples = checkedSft ?? readSft();
+      checkedSft = undefined;
+      return examples;
     },
     prompts: slice,
     correctness: async (t, groups) => {

@@ -9,6 +9,9 @@ import type { Group, GroupLogprobs } from '../types.js';
 /** Groups that are scored both ways: enough to tell a rounding from a fault, little beside an iteration. */
 const COMPARED_GROUPS = 32;
 
+/** Below this mean tau the difference is no rounding any more. */
+const LEAST_TAU = 0.9;
+
 /** How the sampler's log-probs and those of a scoring pass agree. */
 export interface SamplerAgreement {
   /** Groups that were scored both ways. */
@@ -91,4 +94,13 @@ export function samplerAgreement(
     meanPerToken: mean(perToken),
     tau: taus.length === 0 ? null : mean(taus),
   };
+}
+
+/** What to tell the user when the two disagree by more than rounding; undefined when they do not. */
+export function samplerDoubt({ tau, groups }: SamplerAgreement): string | undefined {
+  if (tau === null || tau >= LEAST_TAU) return undefined;
+  return (
+    `the sampler's log-probs rank responses otherwise than a scoring pass (tau ${tau.toFixed(3)} on ${groups} ` +
+    'groups); set score.policyFrom: scoring'
+  );
 }

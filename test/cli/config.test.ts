@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import { COMMANDS } from '../../lib/cli/commands.js';
@@ -120,4 +120,25 @@ t.test('the defaults that the help shows are those of the config schema', async 
       );
     }
   }
+});
+
+t.test('validate reads the data: how many records, or the line that cannot be used', async (t) => {
+  const cwd = t.testdir({
+    'run.yaml':
+      'model: m\ndata:\n  sft: sft.jsonl\n  prompts: p.jsonl\n  evaluation: [{name: sums, path: t.jsonl}]\n',
+    'sft.jsonl': '{"prompt": "1+1=", "completion": "2"}\n{"prompt": "1+2=", "completion": "3"}\n',
+    'p.jsonl': '{"prompt": "2+2="}\n',
+    't.jsonl': '{"prompt": "3+3=", "label": "6"}\n',
+  });
+  const good = await cream(['validate', 'run.yaml'], { cwd });
+  t.equal(good.code, 0, good.stderr);
+  t.match(good.stdout, `data.sft: 2 records in ${join(cwd, 'sft.jsonl')}\n`);
+  t.match(
+    good.stdout,
+    /^data\.prompts: 1 record .*\ndata\.evaluation \(sums\): 1 record .*\nrun\.yaml is valid$/m,
+  );
+  await writeFile(join(cwd, 'p.jsonl'), '{"prompt": "2+2="}\n{"promt": "2+3="}\n');
+  const bad = await cream(['validate', 'run.yaml'], { cwd });
+  t.equal(bad.code, 4);
+  t.match(bad.stderr, /p\.jsonl:2.*\[INVALID_DATA\]/);
 });

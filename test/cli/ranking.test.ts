@@ -157,4 +157,7 @@ t.test('a reward model: its logits on ids of its own tokenizer', async (t) => {
   const idle = await ranking('-m', 'reward', '--reward', 'reward-model', '--reference', 'model');
   t.equal(idle.code, 2);
   t.match(idle.stderr, /--reference has no effect with --reward reward-model/);
+  const adapted = await ranking('-m', 'reward', '--reward', 'reward-model', '--adapter', 'none');
+  t.equal(adapted.code, 2);
+  t.match(adapted.stderr, /--adapter has no effect with --reward reward-model/);
 });

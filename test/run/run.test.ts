@@ -355,3 +355,20 @@ t.test("the engine's process gets loaders, not debuggers or scripts", async (t) 
     ['--import', 'x.mjs', '--import=y.mjs', '--enable-source-maps', '-r', 'z'],
   );
 });
+
+t.test('a prompt that cannot be used ends the run before its first stage', async (t) => {
+  const own = t.testdir({});
+  const tiny = await writeTinyRun(own);
+  writeFileSync(join(own, 'prompts.jsonl'), '{"prompt": "1+1="}\n{"promt": "1+2="}\n');
+  const run = runCream(tiny);
+  const [events, error] = await Promise.all([
+    collect(run).catch(() => []),
+    run.result.then(
+      () => undefined,
+      (error: unknown) => error,
+    ),
+  ]);
+  t.match(error, { code: 'INVALID_DATA', message: /prompts\.jsonl:2/ });
+  t.notOk(events.some((event) => event.type === 'stage'));
+  t.notOk(existsSync(join(tiny.output, 'sft')));
+});

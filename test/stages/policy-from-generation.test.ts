@@ -2,6 +2,7 @@ import t from 'tap';
 import {
   comparedGroups,
   samplerAgreement,
+  samplerDoubt,
   samplerLogprobs,
 } from '../../lib/stages/policy-from-generation.js';
 import type { Group } from '../../lib/types.js';
@@ -66,4 +67,14 @@ t.test('groups to compare are spread evenly', async (t) => {
   const many = comparedGroups(Array.from({ length: 640 }, (_, i) => i));
   t.equal(many.length, 32);
   t.strictSame([many[0], many[1], many[31]], [0, 20, 620]);
+});
+
+t.test('rankings that differ by more than rounding are told', async (t) => {
+  const agreement = { groups: 12, meanDifference: 0.4, maxDifference: 2, meanPerToken: 0.01 };
+  t.equal(samplerDoubt({ ...agreement, tau: 0.9 }), undefined);
+  t.equal(samplerDoubt({ ...agreement, tau: null }), undefined);
+  t.match(
+    samplerDoubt({ ...agreement, tau: 0.71 }),
+    /tau 0\.710 on 12 groups\); set score\.policyFrom: scoring/,
+  );
 });
