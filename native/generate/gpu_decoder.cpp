@@ -97,9 +97,23 @@ GpuDecoder::GpuDecoder(const Model& model, const GpuPlan& plan)
       at::empty({gpu::sampler_scratch(shape_.logits_rows, config.vocab_size, shape_.mode)}, of(at::kByte));
 }
 
-bool GpuDecoder::serves(const Model& model, const GpuPlan& plan) const {
-  return shape_ == plan.step && &weights_ == &model.weights && flat_ == model.weights.flat.const_data_ptr() &&
-         adapter_ == adapter_address(model.weights) && angles_.size(0) >= plan.num_positions;
+bool GpuDecoder::is_current(const Model& model) const {
+  return &weights_ == &model.weights && flat_ == model.weights.flat.const_data_ptr() &&
+         adapter_ == adapter_address(model.weights);
+}
+
+bool GpuDecoder::serves(const GpuPlan& plan) const {
+  return shape_.covers(plan.step) && angles_.size(0) >= plan.num_positions;
+}
+
+GpuStepBuffers GpuDecoder::buffers() const {
+  int64_t bytes = 0;
+  for (const at::Tensor& buffer :
+       {visible_, hidden_, logprob_sums_, schedule_, settings_, memory_, stops_, residual_, qkv_, attended_,
+        mixed_, gate_up_, logits_, decode_scratch_, sampler_scratch_}) {
+    bytes += static_cast<int64_t>(buffer.nbytes());
+  }
+  return {shape_, bytes};
 }
 
 void GpuDecoder::begin(const GpuPlan& plan, const GenerateOptions& options) {
@@ -107,7 +121,8 @@ void GpuDecoder::begin(const GpuPlan& plan, const GenerateOptions& options) {
   gpu::KvMemory memory{};
   memory.arena_tokens = plan.arena_tokens;
   memory.slot_tokens = plan.slot_tokens;
-  memory.tokens = plan.arena_tokens + shape_.slots * plan.slot_tokens;
+  memory.tokens = plan.arena_tokens + plan.step.slots * plan.slot_tokens;
+  most_rows_ = plan.step.slots;
   keys_values_ = at::empty({2, config.num_layers, config.num_kv_heads, memory.tokens, config.head_dim},
                            weights_.flat.options());
   memory.keys = keys_values_[0].data_ptr();
@@ -202,7 +217,7 @@ gpu::StepGraph& GpuDecoder::graph(int64_t rows) {
 }
 
 void GpuDecoder::schedule(const std::vector<int32_t>& row_slots, const std::vector<gpu::PromptItem>& items) {
-  rows_ = bucket_of(static_cast<int64_t>(row_slots.size()), shape_.slots);
+  rows_ = bucket_of(static_cast<int64_t>(row_slots.size()), most_rows_);
   graph(rows_);
   upload_schedule(row_slots, items);
 }

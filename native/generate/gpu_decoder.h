@@ -30,8 +30,11 @@ class GpuDecoder {
  public:
   GpuDecoder(const Model& model, const GpuPlan& plan);
 
-  // False where recorded steps would read memory that is no longer the model's, or have another shape.
-  bool serves(const Model& model, const GpuPlan& plan) const;
+  // False where recorded steps would read memory that is no longer the model's.
+  bool is_current(const Model& model) const;
+  // Whether it can do what a plan asks.
+  bool serves(const GpuPlan& plan) const;
+  GpuStepBuffers buffers() const;
 
   // Keys and values for a run of generate, and its settings.
   void begin(const GpuPlan& plan, const GenerateOptions& options);
@@ -72,7 +75,8 @@ class GpuDecoder {
   at::Tensor schedule_, settings_, memory_, stops_;
   at::Tensor residual_, qkv_, attended_, mixed_, gate_up_, logits_, decode_scratch_, sampler_scratch_;
   at::Tensor keys_values_;
-  int64_t rows_ = 0;  // of the next steps
+  int64_t most_rows_ = 0;  // slots of this run
+  int64_t rows_ = 0;       // of the next steps
   gpu::GraphPool pool_;
   std::map<int64_t, std::unique_ptr<gpu::StepGraph>> graphs_;
 };

@@ -19,6 +19,21 @@ namespace {
 constexpr int64_t kStepsPerPoll = 8;
 constexpr int64_t kItemRows = 64;  // rows of one prompt item
 
+// The decoder that a model keeps from an earlier call; null where what it recorded is of no use any more.
+std::shared_ptr<GpuDecoder> kept_decoder(const Model& model) {
+  const auto kept = std::static_pointer_cast<GpuDecoder>(model.generation);
+  if (kept == nullptr || kept->is_current(model)) return kept;
+  model.generation.reset();
+  return nullptr;
+}
+
+GpuPlan plan_with(const Model& model, const std::vector<GeneratePrompt>& prompts,
+                  const GenerateOptions& options, const GpuDecoder* kept) {
+  if (kept == nullptr) return plan_gpu_generation(model, prompts, options, nullptr);
+  const GpuStepBuffers buffers = kept->buffers();
+  return plan_gpu_generation(model, prompts, options, &buffers);
+}
+
 // A prompt whose keys and values are in the arena.
 struct ResidentPrompt {
   KvRegion region;
@@ -40,17 +55,22 @@ class GpuScheduler {
         options_(options),
         on_response_(on_response),
         cancelled_(cancelled),
-        plan_(plan_gpu_generation(model, prompts, options)),
+        decoder_(kept_decoder(model)),
+        plan_(plan_with(model, prompts, options, decoder_.get())),
         arena_(plan_.arena_tokens / kArenaBlock) {
-    if (prompts_.empty()) return;
-    auto kept = std::static_pointer_cast<GpuDecoder>(model.generation);
-    if (kept == nullptr || !kept->serves(model, plan_)) {
-      model.generation.reset();  // before the new one takes memory
-      kept.reset();
-      kept = std::make_shared<GpuDecoder>(model, plan_);
-      model.generation = kept;
+    if (prompts_.empty()) {
+      decoder_ = nullptr;
+      return;
     }
-    decoder_ = std::move(kept);
+    if (decoder_ == nullptr || !decoder_->serves(plan_)) {
+      decoder_ = nullptr;
+      model.generation.reset();
+      // The allocator would cut the new buffers from what it keeps of the last call's keys and values, and
+      // the next ones need that in one piece.
+      release_cached_memory();
+      decoder_ = std::make_shared<GpuDecoder>(model, plan_);
+      model.generation = decoder_;
+    }
     decoder_->begin(plan_, options);
     for (int64_t slot = plan_.step.slots; slot-- > 0;) free_slots_.push_back(slot);
   }
@@ -240,9 +260,9 @@ class GpuScheduler {
   const GenerateOptions& options_;
   const std::function<void(Response&&)>& on_response_;
   const CancelFlag& cancelled_;
+  std::shared_ptr<GpuDecoder> decoder_;  // null when there is nothing to do
   const GpuPlan plan_;
   BlockArena arena_;
-  std::shared_ptr<GpuDecoder> decoder_;  // null when there is nothing to do
 
   int64_t next_prompt_ = 0, next_sample_ = 0;
   std::map<int64_t, ResidentPrompt> residents_;  // by prompt

@@ -16,6 +16,7 @@ namespace {
 constexpr int64_t kPieceTokens = 256;  // of keys and values that one block attends to
 constexpr int64_t kMaxPieces = 16;     // per prompt and per response; longer ones have longer pieces
 constexpr int64_t kLogitsBytes = int64_t{512} << 20;
+constexpr int64_t kMaxSlots = 16384;  // one row of blocks each
 constexpr int64_t kPositions = 8192;  // of the rotation table at least, so that it seldom moves
 // Of the free memory; the rest is for cuBLAS, recorded graphs and fragmentation.
 constexpr double kUsable = 0.92;
@@ -47,9 +48,10 @@ int64_t forward_bytes(const Model& model, int64_t rows) {
 int64_t free_bytes(const Model& model) {
   if (!model.device.is_cuda()) return machine_memory() / 4;
   const DeviceMemory memory = device_memory(model.device);
-  return static_cast<int64_t>(kUsable *
-                              static_cast<double>(memory.free + memory.reserved - memory.allocated));
+  return memory.free + memory.reserved - memory.allocated;
 }
+
+int64_t usable(int64_t bytes) { return static_cast<int64_t>(kUsable * static_cast<double>(bytes)); }
 
 struct Prompts {
   int64_t count = 0, longest = 0, longest_index = 0, total = 0;  // tokens, in whole blocks
@@ -78,12 +80,13 @@ int64_t wanted_arena(const Prompts& prompts, int64_t slots, int64_t num_samples)
 
 }  // namespace
 
-bool GpuStepShape::operator==(const GpuStepShape& other) const {
-  return slots == other.slots && max_new_tokens == other.max_new_tokens && logits_rows == other.logits_rows &&
-         pieces.prompt_tokens == other.pieces.prompt_tokens &&
-         pieces.prompt_count == other.pieces.prompt_count &&
-         pieces.response_tokens == other.pieces.response_tokens &&
-         pieces.response_count == other.pieces.response_count && mode == other.mode;
+// The length of pieces decides where sums are cut; the rest is room.
+bool GpuStepShape::covers(const GpuStepShape& wanted) const {
+  return slots >= wanted.slots && max_new_tokens >= wanted.max_new_tokens &&
+         logits_rows >= wanted.logits_rows && pieces.prompt_tokens == wanted.pieces.prompt_tokens &&
+         pieces.prompt_count >= wanted.pieces.prompt_count &&
+         pieces.response_tokens == wanted.pieces.response_tokens &&
+         pieces.response_count >= wanted.pieces.response_count && mode == wanted.mode;
 }
 
 int64_t kv_token_bytes(const Model& model) {
@@ -102,7 +105,7 @@ int64_t step_bytes(const Model& model, const GpuStepShape& shape) {
 }
 
 GpuPlan plan_gpu_generation(const Model& model, const std::vector<GeneratePrompt>& prompts,
-                            const GenerateOptions& options) {
+                            const GenerateOptions& options, const GpuStepBuffers* kept) {
   const ModelConfig& config = model.weights.config;
   check_request(config, prompts, options);
   TORCH_CHECK_VALUE(config.head_dim <= gpu::kMaxDecodeHead, "generate: heads on the GPU have at most ",
@@ -123,7 +126,8 @@ GpuPlan plan_gpu_generation(const Model& model, const std::vector<GeneratePrompt
       config.vocab_size);
   set_pieces(longest, plan.step.pieces.prompt_tokens, plan.step.pieces.prompt_count);
   set_pieces(options.max_new_tokens, plan.step.pieces.response_tokens, plan.step.pieces.response_count);
-  const int64_t limit = options.max_live_sequences > 0 ? options.max_live_sequences : default_slots(model);
+  const int64_t limit =
+      std::min(options.max_live_sequences > 0 ? options.max_live_sequences : default_slots(model), kMaxSlots);
   const int64_t token_bytes = kv_token_bytes(model);
   const int64_t needed = measured.longest + plan.slot_tokens;
 
@@ -141,8 +145,10 @@ GpuPlan plan_gpu_generation(const Model& model, const std::vector<GeneratePrompt
     plan.step.slots = slots;
     plan.step.logits_rows =
         std::min(slots, std::max<int64_t>(16, kLogitsBytes / (config.vocab_size * int64_t{sizeof(float)})));
-    const int64_t buffers = prefill + step_bytes(model, plan.step);
-    const int64_t fitting = (total_free - buffers) / token_bytes / kArenaBlock * kArenaBlock;
+    const bool are_there = kept != nullptr && kept->shape.covers(plan.step);
+    const int64_t room = usable(total_free + (kept != nullptr && !are_there ? kept->bytes : 0));
+    const int64_t buffers = prefill + (are_there ? 0 : step_bytes(model, plan.step));
+    const int64_t fitting = (room - buffers) / token_bytes / kArenaBlock * kArenaBlock;
     const int64_t tokens = options.max_live_tokens > 0
                                ? std::min(fitting, round_up(options.max_live_tokens, kArenaBlock))
                                : fitting;
@@ -155,7 +161,7 @@ GpuPlan plan_gpu_generation(const Model& model, const std::vector<GeneratePrompt
     TORCH_CHECK_WITH(OutOfMemoryError, slots > 1, "generate: prompt ", measured.longest_index, " (", longest,
                      " tokens) with maxNewTokens ", options.max_new_tokens, " needs ",
                      mebibytes(needed * token_bytes), " MiB for keys and values and ", mebibytes(buffers),
-                     " MiB for buffers beside the weights; ", mebibytes(total_free),
+                     " MiB for buffers beside the weights; ", mebibytes(room),
                      " MiB are free; shorten it, or free memory of the GPU");
   }
 }

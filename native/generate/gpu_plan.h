@@ -18,7 +18,14 @@ struct GpuStepShape {
   gpu::DecodePieces pieces{};
   gpu::SamplerMode mode = gpu::SamplerMode::kPlain;
 
-  bool operator==(const GpuStepShape& other) const;
+  // True where a step of this shape can do what `wanted` asks, with the same bits.
+  bool covers(const GpuStepShape& wanted) const;
+};
+
+// Buffers that a model has for its steps already.
+struct GpuStepBuffers {
+  GpuStepShape shape;
+  int64_t bytes = 0;
 };
 
 struct GpuPlan {
@@ -35,8 +42,9 @@ constexpr int64_t kGpuPrefillTokens = 8192;  // rows of one prefill pack, unless
 int64_t kv_token_bytes(const Model& model);
 int64_t step_bytes(const Model& model, const GpuStepShape& shape);
 
-// Refuses bad requests, and what does not fit into the memory that is free, with the numbers.
+// Refuses bad requests, and what does not fit into the memory that is free, with the numbers. `kept`, if
+// given, are used where they cover the plan, and given back where they do not.
 GpuPlan plan_gpu_generation(const Model& model, const std::vector<GeneratePrompt>& prompts,
-                            const GenerateOptions& options);
+                            const GenerateOptions& options, const GpuStepBuffers* kept);
 
 }  // namespace cream

@@ -35,6 +35,7 @@ double offload(Model& model) {
   const DeviceScope scope(model.device, weights.emulated);
   if (!gpu::active(weights.flat) || weights.away->defined()) return 0;
   const auto start = std::chrono::steady_clock::now();
+  model.generation.reset();  // recorded steps read the weights where they are now
   const at::Tensor bytes = bytes_of(weights.flat);
   at::Tensor host =
       at::empty({bytes.numel()}, at::TensorOptions().dtype(at::kByte).pinned_memory(model.device.is_cuda()));

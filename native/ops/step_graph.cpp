@@ -6,7 +6,7 @@
 #include <c10/cuda/CUDAStream.h>
 #include <cuda_runtime_api.h>
 
-#include <optional>
+#include <map>
 #endif
 
 #include "ops/device.h"
@@ -20,7 +20,7 @@ struct GraphPool::Handle {
   c10::MempoolId_t id = at::cuda::graph_pool_handle();
 };
 struct StepGraph::Recording {
-  at::cuda::CUDAGraph graph;
+  std::unique_ptr<at::cuda::CUDAGraph> graph = std::make_unique<at::cuda::CUDAGraph>();
 };
 struct StreamScope::Guard {
   c10::cuda::CUDAStreamGuard guard;
@@ -32,6 +32,39 @@ struct StreamMark::Event {
   Event(const Event&) = delete;
   Event& operator=(const Event&) = delete;
 };
+
+namespace {
+
+// While a step is recorded the allocator cannot give unused memory back to the device to make room for it.
+constexpr int64_t kRoomToRecord = int64_t{1} << 30;
+
+// Ends a recording that failed, so that this thread's tensors do not go on coming from the graphs' memory.
+void abandon(std::unique_ptr<at::cuda::CUDAGraph> graph, c10::MempoolId_t pool, c10::DeviceIndex device) {
+  try {
+    graph->capture_end();
+    return;
+  } catch (const std::exception&) {
+    static_cast<void>(cudaGetLastError());
+  }
+  graph.reset();  // from LibTorch 2.14 on this does the rest, and the call below refuses
+  try {
+    c10::cuda::CUDACachingAllocator::endAllocateToPool(device, pool);
+    c10::cuda::CUDACachingAllocator::releasePool(device, pool);
+  } catch (const std::exception&) {
+    static_cast<void>(cudaGetLastError());
+  }
+}
+
+// For the engine thread only, like everything that uses it.
+c10::cuda::CUDAStream stream_for(c10::DeviceIndex device) {
+  static std::map<c10::DeviceIndex, c10::cuda::CUDAStream> streams;
+  const auto known = streams.find(device);
+  if (known != streams.end()) return known->second;
+  return streams.emplace(device, c10::cuda::getStreamFromPool(/*isHighPriority=*/false, device))
+      .first->second;
+}
+
+}  // namespace
 
 #else
 
@@ -52,20 +85,17 @@ StepGraph::StepGraph(std::function<void()> step, [[maybe_unused]] c10::Device de
   if (!device.is_cuda()) return;
   step_();
   step_();
+  if (device_memory(device).free < kRoomToRecord) release_cached_memory();
   recording_ = std::make_unique<Recording>();
   // Other threads may call CUDA meanwhile.
-  recording_->graph.capture_begin(pool.handle().id, cudaStreamCaptureModeThreadLocal);
+  recording_->graph->capture_begin(pool.handle().id, cudaStreamCaptureModeThreadLocal);
   try {
     step_();
   } catch (...) {
-    try {
-      recording_->graph.capture_end();  // gives the allocator back; it fails where the recording is broken
-    } catch (const std::exception&) {
-      static_cast<void>(cudaGetLastError());
-    }
+    abandon(std::move(recording_->graph), pool.handle().id, device.index());
     throw;
   }
-  recording_->graph.capture_end();
+  recording_->graph->capture_end();
 #endif
 }
 StepGraph::~StepGraph() = default;
@@ -73,7 +103,7 @@ StepGraph::~StepGraph() = default;
 void StepGraph::replay() {
 #ifdef CREAM_CUDA
   // Events inside a graph cannot be read, so a step whose time is asked for goes by itself.
-  if (recording_ != nullptr && !phases::enabled()) return recording_->graph.replay();
+  if (recording_ != nullptr && !phases::enabled()) return recording_->graph->replay();
 #endif
   step_();
 }
@@ -82,8 +112,7 @@ StreamScope::StreamScope(c10::Device device) : device_(device) {
   synchronize(device);
 #ifdef CREAM_CUDA
   if (device.is_cuda()) {
-    const auto stream = c10::cuda::getStreamFromPool(/*isHighPriority=*/false, device.index());
-    guard_.reset(new Guard{c10::cuda::CUDAStreamGuard(stream)});
+    guard_.reset(new Guard{c10::cuda::CUDAStreamGuard(stream_for(device.index()))});
   }
 #endif
 }

@@ -43,7 +43,8 @@ class StepGraph {
 };
 
 // While it lives, this thread's work goes to a stream of its own, which begins after the work before it and
-// is done when it ends.
+// is done when it ends. A device has one such stream: memory that the allocator keeps and the workspaces of
+// cuBLAS belong to a stream.
 class StreamScope {
  public:
   explicit StreamScope(c10::Device device);

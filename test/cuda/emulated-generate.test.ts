@@ -101,6 +101,22 @@ t.test('one new token, the context filled to its end, and nothing at all', async
   t.strictSame(await run(gpu, []), []);
 });
 
+t.test('calls of other shapes follow each other on one model', async (t) => {
+  const [cpu, gpu] = await pair(TIED);
+  for (const [lengths, options] of [
+    [[3, 30, 7, 12], { numSamples: 4, maxNewTokens: 12 }],
+    [[5], { maxNewTokens: 3 }],
+    [[5, 9, 6], { maxNewTokens: 3, maxLiveSequences: 2 }],
+    [[4], { maxNewTokens: 20, temperature: 0 }],
+    [[3, 30], { numSamples: 2, maxNewTokens: 20 }],
+    [[3, 30], { numSamples: 2, maxNewTokens: 5, topK: 5 }],
+    [[6, 2, 8], { numSamples: 3, maxNewTokens: 12 }],
+  ] as const) {
+    const items = prompts([...lengths], TIED.vocabSize);
+    same(t, await run(gpu, items, options), await run(cpu, items, options), 1e-5);
+  }
+});
+
 t.test('bfloat16 generates log-probs that scoring on the CPU confirms', async (t) => {
   const [cpu, gpu] = await pair({ ...TIED, headDim: 16 }, 'bfloat16');
   const items = prompts([3, 18], TIED.vocabSize);

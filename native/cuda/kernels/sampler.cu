@@ -229,6 +229,8 @@ __device__ __forceinline__ int draw_plain(const Call& call, const T* logits, con
     for (int c = 0; c < call.chunks; ++c) total += mass(c);
     const double target = static_cast<double>(uniform) * total;
     double passed = 0;
+    chosen = 0;  // where no token has any mass
+    left = 0;
     for (int c = 0; c < call.chunks && passed <= target; ++c) {
       if (mass(c) == 0) continue;
       chosen = c;
@@ -322,6 +324,8 @@ __device__ __forceinline__ int draw_truncated(const Call& call, const T* logits,
     for (int c = 0; c < call.chunks; ++c) total += chunk_masses[c];
     const auto target = static_cast<u64>(static_cast<double>(uniform) * static_cast<double>(total));
     u64 passed = 0;
+    chosen = 0;
+    left = 0;
     for (int c = 0; c < call.chunks && passed <= target; ++c) {
       if (chunk_masses[c] == 0) continue;
       chosen = c;

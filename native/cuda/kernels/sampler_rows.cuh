@@ -101,8 +101,9 @@ __device__ __forceinline__ u64 mass_of(float weight) { return static_cast<u64>(w
 
 // Steps of 1/128 of 1 + the distance from the maximum, in units of the temperature.
 __device__ __forceinline__ int bin_of(float x, float top, float inverse_temperature) {
-  const float distance = (top - x) * inverse_temperature;
-  const uint32_t steps = (__float_as_uint(1.0f + distance) - __float_as_uint(1.0f)) >> 16;
+  // fmaf by name: every pass must find the same bin, however the compiler would round.
+  const float from_one = fmaf(top - x, inverse_temperature, 1.0f);
+  const uint32_t steps = (__float_as_uint(from_one) - __float_as_uint(1.0f)) >> 16;
   return steps < kDigits ? static_cast<int>(steps) : kDigits - 1;
 }
 
