@@ -163,6 +163,11 @@ export interface NativePreferenceOptions {
   lengthTerm?: number;
   agreementCoefficient?: number;
   agreementEntropy?: number;
+  /**
+   * Default true. false is the definition of the fast path: each response is a sequence of its own with the prompt before
+   * it. The same numbers up to rounding (an adapter's dropout apart), more rows. For tests and measurements.
+   */
+  sharePrompts?: boolean;
 }
 
 /** native/train/trainer.h StepMetrics. */
@@ -235,7 +240,7 @@ export interface NativeModel {
   ): Promise<void>;
   score(
     groups: NativeScoreGroup[],
-    options: { maxTokensPerBatch: number; perToken: boolean },
+    options: { maxTokensPerBatch: number; perToken: boolean; sharePrompts?: boolean },
     token: NativeCancelToken,
   ): Promise<NativeScores>;
   /** Of a sequence classifier: one number per response. padId -1: there is no padding token. */
@@ -273,8 +278,11 @@ export interface NativeBinding {
   devices(): NativeDevices;
   /** After the verbs before it. */
   deviceMemory(device: string, resetPeak: boolean): Promise<NativeDeviceMemory>;
-  /** Seconds of each kind of work since the last call; then counts or not. For benchmarks. */
-  phases(on: boolean): Promise<{ name: string; seconds: number; count: number }[]>;
+  /**
+   * Seconds of each kind of work since the last call; then counts each op (a GPU decodes without CUDA graphs meanwhile),
+   * or recorded decoding steps as one kind, or nothing. For benchmarks.
+   */
+  phases(mode: 'off' | 'ops' | 'steps'): Promise<{ name: string; seconds: number; count: number }[]>;
   /** Threads of LibTorch's operators, for the whole process. */
   setThreads(threads: number): void;
   cancelToken(): NativeCancelToken;

@@ -56,6 +56,11 @@ export interface ScoreOptions {
   maxTokensPerBatch?: number;
   /** Also the log-prob of every token. */
   perToken?: boolean;
+  /**
+   * Default true. false is the definition of the fast path: each response is scored as a sequence of its own with the
+   * prompt before it. The same numbers up to rounding, more rows. For tests and measurements.
+   */
+  sharePrompts?: boolean;
   signal?: AbortSignal | undefined;
 }
 
@@ -208,13 +213,13 @@ export class Model implements AsyncDisposable {
 
   /** Log-probs of given responses. An empty response has log-prob 0. */
   async score(groups: readonly ScoreRequestGroup[], options: ScoreOptions = {}): Promise<GroupScores[]> {
-    const { maxTokensPerBatch = 0, perToken = false, signal } = options;
+    const { maxTokensPerBatch = 0, perToken = false, sharePrompts = true, signal } = options;
     const converted = groups.map(({ promptIds, responses }, group) => ({
       promptIds: toInt32Array(promptIds, `score: groups[${group}].promptIds`),
       responses: responses.map((ids, i) => toInt32Array(ids, `score: groups[${group}].responses[${i}]`)),
     }));
     const { logprobs, tokenLogprobs } = await AbortableCall.once(signal, (token) =>
-      this.#native.score(converted, { maxTokensPerBatch, perToken }, token),
+      this.#native.score(converted, { maxTokensPerBatch, perToken, sharePrompts }, token),
     );
     return logprobs.map((sums, group) => {
       const tokens = tokenLogprobs?.[group];

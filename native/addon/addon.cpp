@@ -92,16 +92,17 @@ Napi::Value memory_of_device(const Napi::CallbackInfo& call) {
   });
 }
 
-// phases(on): Promise<[{name, seconds, count}]>: what was counted since the last call, after the jobs before
-// it; then counts or not (ops/phases.h).
+// phases(mode): Promise<[{name, seconds, count}]>: what was counted since the last call, after the jobs
+// before it; then goes on as 'off', 'ops' or 'steps' says (ops/phases.h).
 Napi::Value count_phases(const Napi::CallbackInfo& call) {
   return guarded_promise(call.Env(), [&] {
-    const bool on = Argument(call, 0, "phases: on").boolean();
+    const auto mode =
+        static_cast<phases::Mode>(Argument(call, 0, "phases: mode").choice({"off", "ops", "steps"}));
     return run_async(
         call.Env(),
-        [on] {
+        [mode] {
           auto totals = phases::totals();
-          phases::enable(on);
+          phases::set_mode(mode);
           return totals;
         },
         [](Napi::Env env, const std::vector<phases::Total>& totals) -> Napi::Value {

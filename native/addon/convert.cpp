@@ -60,6 +60,8 @@ Argument Argument::at(uint32_t index) const {
   return {value_.As<Napi::Array>().Get(index), path_ + "[" + std::to_string(index) + "]"};
 }
 
+bool Argument::boolean_or(bool missing) const { return value_.IsUndefined() ? missing : boolean(); }
+
 bool Argument::boolean() const {
   if (!value_.IsBoolean()) fail("true or false");
   return value_.As<Napi::Boolean>();

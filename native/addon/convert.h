@@ -25,6 +25,7 @@ class Argument {
   uint32_t length() const;  // of an array
 
   bool boolean() const;
+  bool boolean_or(bool missing) const;
   double number(double min, double max) const;
   int64_t integer(int64_t min, int64_t max) const;
   uint64_t uint64() const;  // a bigint in [0, 2^64)

@@ -188,7 +188,7 @@ Napi::Value ModelWrap::random(const Napi::CallbackInfo& info) {
          dtype = options.field("dtype").dtype(), device = options.field("device").device(),
          emulated = options.field("device").is_emulated()] {
           check_device(device);
-          return emulating(random_model(config, seed, dtype, device), emulated);
+          return emulating(random_model(config, seed, dtype, device, emulated), emulated);
         },
         to_model);
   });
@@ -229,11 +229,12 @@ Napi::Value ModelWrap::score(const Napi::CallbackInfo& info) {
     const Argument options(info, 1, "score: options");
     const int64_t max_tokens = options.field("maxTokensPerBatch").integer(0, 1 << 30);
     const bool per_token = options.field("perToken").boolean();
+    const bool share_prompts = options.field("sharePrompts").boolean_or(true);
     const auto cancelled = CancelToken::flag_of({info, 2, "score: token"});
     return run_async(
         info.Env(),
-        [model, groups = std::move(groups), max_tokens, cancelled] {
-          return cream::score(*model, groups, max_tokens, cancelled);
+        [model, groups = std::move(groups), max_tokens, share_prompts, cancelled] {
+          return cream::score(*model, groups, max_tokens, cancelled, share_prompts);
         },
         [per_token](Napi::Env env, const ScoreResult& result) { return to_scores(env, result, per_token); },
         cancelled);

@@ -31,7 +31,7 @@ at::ScalarType optional_dtype(const Argument& options, const char* name) {
 }
 
 AdamWOptions to_adamw(const Argument& options) {
-  const Argument recompute = options.field("recompute"), deterministic = options.field("deterministic");
+  const Argument recompute = options.field("recompute");
   return {.beta1 = options.field("beta1").number(0, 1),
           .beta2 = options.field("beta2").number(0, 1),
           .epsilon = options.field("epsilon").number(0, 1),
@@ -47,7 +47,7 @@ AdamWOptions to_adamw(const Argument& options) {
           .recompute = recompute.value().IsUndefined()
                            ? Recompute::kSelective
                            : static_cast<Recompute>(recompute.choice({"selective", "full", "none"})),
-          .deterministic = !deterministic.value().IsUndefined() && deterministic.boolean()};
+          .deterministic = options.field("deterministic").boolean_or(false)};
 }
 
 std::vector<SftExample> to_sft_batch(const Argument& batch, int64_t vocab_size) {
@@ -83,7 +83,8 @@ PreferenceOptions to_preference_options(const Argument& options) {
           .sft_coefficient = options.field("sftCoefficient").number(0, kMaxNumber),
           .length_term = optional_number(options, "lengthTerm", 0),
           .agreement_coefficient = optional_number(options, "agreementCoefficient", 0),
-          .agreement_entropy = optional_number(options, "agreementEntropy", 0)};
+          .agreement_entropy = optional_number(options, "agreementEntropy", 0),
+          .share_prompts = options.field("sharePrompts").boolean_or(true)};
 }
 
 double to_learning_rate(const Argument& argument) { return argument.number(0, kMaxNumber); }

@@ -11,7 +11,7 @@ constexpr int64_t kDefaultTokens = 4096;
 }  // namespace
 
 std::vector<std::vector<Part>> plan_groups(const std::vector<ScoreGroup>& groups, int64_t budget,
-                                           const RowsOf& rows_of) {
+                                           const RowsOf& rows_of, bool share_prompts) {
   if (budget == 0) budget = kDefaultTokens;
   std::vector<std::vector<Part>> batches;
   int64_t used = 0;
@@ -22,8 +22,10 @@ std::vector<std::vector<Part>> plan_groups(const std::vector<ScoreGroup>& groups
     for (size_t r = 0; r < responses.size(); ++r) total += rows_of(groups[g], r);
 
     bool open = false;  // the current batch holds a part of this group
-    if (!batches.empty() && used + total > budget && total <= budget) batches.emplace_back(), used = 0;
+    const bool keep_together = share_prompts && total <= budget;
+    if (!batches.empty() && used + total > budget && keep_together) batches.emplace_back(), used = 0;
     for (size_t r = 0; r < responses.size(); ++r) {
+      if (!share_prompts) open = false;
       const int64_t rows = rows_of(groups[g], r);
       const int64_t needed = rows + (open ? 0 : prompt_rows);
       if (batches.empty() || (used > 0 && used + needed > budget)) {

@@ -19,8 +19,8 @@ using RowsOf = std::function<int64_t(const ScoreGroup& group, size_t r)>;
 
 // Parts of one forward each. Groups keep their order; a new batch begins when the next response would exceed
 // the budget, and a group whose responses do not fit beside its prompt is continued in the next batch. budget
-// 0: the engine's choice.
+// 0: the engine's choice. Without sharing every response is a part of its own.
 std::vector<std::vector<Part>> plan_groups(const std::vector<ScoreGroup>& groups, int64_t budget,
-                                           const RowsOf& rows_of);
+                                           const RowsOf& rows_of, bool share_prompts = true);
 
 }  // namespace cream

@@ -124,8 +124,8 @@ std::shared_ptr<Model> load_model(const ModelConfig& config, const std::vector<s
 }
 
 std::shared_ptr<Model> random_model(const ModelConfig& config, uint64_t seed, at::ScalarType dtype,
-                                    at::Device device) {
-  const DeviceScope scope(device);
+                                    at::Device device, bool emulated) {
+  const DeviceScope scope(device, emulated);
   Weights weights = make_weights(config, dtype, device);
   init_weights(weights, seed);
   return std::make_shared<Model>(Model{std::move(weights), dtype, device});

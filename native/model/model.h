@@ -36,7 +36,7 @@ struct Model {
 std::shared_ptr<Model> load_model(const ModelConfig& config, const std::vector<std::string>& files,
                                   at::ScalarType dtype, at::Device device, bool emulated = false);
 std::shared_ptr<Model> random_model(const ModelConfig& config, uint64_t seed, at::ScalarType dtype,
-                                    at::Device device);
+                                    at::Device device, bool emulated = false);
 std::shared_ptr<Model> clone_model(const Model& model);
 
 // Writes the weights in their dtype as one file "model.safetensors" or shards
@@ -58,8 +58,9 @@ struct ScoreResult {
 
 // log pi(response | prompt) for every response, prompts computed once per group, packed by a token budget. An
 // empty response has log-prob 0 and no tokens. Groups larger than the budget are split between responses.
+// share_prompts false is the definition: every response is a sequence of its own with its prompt before it.
 ScoreResult score(const Model& model, const std::vector<ScoreGroup>& groups, int64_t max_tokens_per_batch,
-                  const CancelFlag& cancelled);
+                  const CancelFlag& cancelled, bool share_prompts = true);
 
 // The one label's logit of prompt + response for every response, of a sequence classifier (num_labels 1): the
 // head applied to the final hidden state of the last token that is not `pad_id` (-1: the last token), as

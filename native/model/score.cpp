@@ -11,7 +11,7 @@
 namespace cream {
 
 ScoreResult score(const Model& model, const std::vector<ScoreGroup>& groups, int64_t max_tokens_per_batch,
-                  const CancelFlag& cancelled) {
+                  const CancelFlag& cancelled, bool share_prompts) {
   TORCH_CHECK_VALUE(max_tokens_per_batch >= 0, "score: maxTokensPerBatch must be >= 0, got ",
                     max_tokens_per_batch);
   const c10::InferenceMode no_grad;
@@ -32,7 +32,7 @@ ScoreResult score(const Model& model, const std::vector<ScoreGroup>& groups, int
   const auto rows = [](const ScoreGroup& group, size_t r) {
     return response_rows(group.responses[r].size());
   };
-  for (const auto& parts : plan_groups(groups, max_tokens_per_batch, rows)) {
+  for (const auto& parts : plan_groups(groups, max_tokens_per_batch, rows, share_prompts)) {
     if (cancelled && cancelled->load()) throw Cancelled();
 
     ResponsePack packed;

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "ops/dispatch.h"
+#include "ops/gpu.h"
 #include "ops/philox.h"
 #include "ops/vector_math.h"
 
@@ -80,6 +81,7 @@ void lay_out(Weights& weights, at::Tensor flat) {
 
 // Element i of a tensor that starts at flat index `offset` is a normal deviate of (seed, offset + i).
 void fill_normal(const at::Tensor& view, int64_t offset, uint64_t seed, double deviation) {
+  if (gpu::active(view)) return gpu::fill_normal(view, offset, seed, deviation);
   const at::Tensor values = at::empty({view.numel()}, at::kFloat);
   float* out = values.data_ptr<float>();
   const std::array<uint32_t, 2> key{uint32_t(seed), uint32_t(seed >> 32)};

@@ -174,6 +174,11 @@ void linear_backward_weight(const at::Tensor& dy, const at::Tensor& x, at::Tenso
   if (dbias.defined()) dbias.add_(dy.sum(0, false, at::kFloat));
 }
 
+void fill_normal(const at::Tensor& view, int64_t first, uint64_t seed, double deviation) {
+  normal(view.data_ptr(), dtype_of(view), view.numel(), first, {uint32_t(seed), uint32_t(seed >> 32)},
+         static_cast<float>(deviation), stream_of(view));
+}
+
 at::Tensor lora_dropout(const at::Tensor& x, const LoraDropout& options) {
   const at::Tensor from = x.contiguous();
   at::Tensor out = at::empty_like(from), rows;

@@ -54,6 +54,9 @@ void add_embedding_gradient(at::Tensor& d_embed, const std::vector<int64_t>& ids
 
 void linear_backward_weight(const at::Tensor& dy, const at::Tensor& x, at::Tensor dw, at::Tensor dbias);
 
+// view[i] = deviation times the normal deviate of (seed, first + i); contiguous.
+void fill_normal(const at::Tensor& view, int64_t first, uint64_t seed, double deviation);
+
 at::Tensor lora_dropout(const at::Tensor& x, const LoraDropout& dropout);
 
 // starts: first target of each row of the batch, and one past the last target.

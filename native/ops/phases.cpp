@@ -12,7 +12,7 @@ namespace cream {
 
 namespace {
 
-constexpr const char* kNames[] = {"gemm", "attention", "elementwise", "head", "sampler", "optimizer"};
+constexpr const char* kNames[] = {"gemm", "attention", "elementwise", "head", "sampler", "optimizer", "step"};
 constexpr size_t kNumPhases = std::size(kNames);
 
 using Clock = std::chrono::steady_clock;
@@ -26,7 +26,7 @@ struct Span {
 };
 
 // Of the engine thread, like the ops that it counts; only the switch is read from elsewhere.
-std::atomic<bool> on{false};
+std::atomic<phases::Mode> counting{phases::Mode::kOff};
 int depth = 0;
 size_t current = 0;
 Clock::time_point started;
@@ -69,16 +69,16 @@ void collect() {
 
 }  // namespace
 
-void phases::enable(bool enabled) {
+void phases::set_mode(Mode mode) {
 #ifdef CREAM_CUDA
   collect();
 #endif
   std::fill(std::begin(seconds), std::end(seconds), 0);
   std::fill(std::begin(counts), std::end(counts), 0);
-  on = enabled;
+  counting = mode;
 }
 
-bool phases::enabled() { return on; }
+phases::Mode phases::mode() { return counting; }
 
 std::vector<phases::Total> phases::totals() {
 #ifdef CREAM_CUDA
@@ -90,7 +90,7 @@ std::vector<phases::Total> phases::totals() {
 }
 
 PhaseScope::PhaseScope(Phase phase, [[maybe_unused]] c10::Device device) {
-  if (!on) return;
+  if (counting == phases::Mode::kOff) return;
   kind_ = depth++ > 0 ? Kind::kNested : Kind::kClock;
   if (kind_ == Kind::kNested) return;
   current = static_cast<size_t>(phase);

@@ -9,14 +9,18 @@
 
 namespace cream {
 
-enum class Phase { kGemm, kAttention, kElementwise, kHead, kSampler, kOptimizer };
+enum class Phase { kGemm, kAttention, kElementwise, kHead, kSampler, kOptimizer, kStep };
 
 namespace phases {
 
-// Starts or stops counting and forgets what was counted. Work that a CUDA graph captures or replays is not
-// seen: a generator that is profiled runs without graphs (enabled()).
-void enable(bool on);
-bool enabled();
+// kOps counts each op. What is inside a CUDA graph cannot be seen, so a generator runs its steps without
+// graphs meanwhile. kSteps leaves them as they are and counts a recorded step as one piece of work: for how
+// long the device had nothing to do.
+enum class Mode { kOff, kOps, kSteps };
+
+// Forgets what was counted and goes on in this mode.
+void set_mode(Mode mode);
+Mode mode();
 
 struct Total {
   const char* name;

@@ -78,9 +78,8 @@ struct StreamMark::Event {};
 GraphPool::GraphPool() : handle_(std::make_unique<Handle>()) {}
 GraphPool::~GraphPool() = default;
 
-StepGraph::StepGraph(std::function<void()> step, [[maybe_unused]] c10::Device device,
-                     [[maybe_unused]] const GraphPool& pool)
-    : step_(std::move(step)) {
+StepGraph::StepGraph(std::function<void()> step, c10::Device device, [[maybe_unused]] const GraphPool& pool)
+    : step_(std::move(step)), device_(device) {
 #ifdef CREAM_CUDA
   if (!device.is_cuda()) return;
   step_();
@@ -101,9 +100,11 @@ StepGraph::StepGraph(std::function<void()> step, [[maybe_unused]] c10::Device de
 StepGraph::~StepGraph() = default;
 
 void StepGraph::replay() {
+  // Events inside a graph cannot be read, so a step whose ops are counted goes by itself.
+  if (phases::mode() == phases::Mode::kOps) return step_();
+  const PhaseScope whole(Phase::kStep, device_);
 #ifdef CREAM_CUDA
-  // Events inside a graph cannot be read, so a step whose time is asked for goes by itself.
-  if (recording_ != nullptr && !phases::enabled()) return recording_->graph->replay();
+  if (recording_ != nullptr) return recording_->graph->replay();
 #endif
   step_();
 }

@@ -39,6 +39,7 @@ class StepGraph {
  private:
   struct Recording;
   std::function<void()> step_;
+  c10::Device device_;
   std::unique_ptr<Recording> recording_;
 };
 

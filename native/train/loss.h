@@ -15,6 +15,9 @@ struct PreferenceOptions {
   double length_term = 0.0;  // alpha: u + alpha (|chosen| - |rejected|) in place of u; sigmoid, sigmoid-norm
   double agreement_coefficient = 0.0;  // adds coefficient * (KL(p || q) + KL(q || p)), p and q as below
   double agreement_entropy = 0.0;      // adds coefficient * H(p)
+  // Not of the loss but of its computation. false is the definition: both responses of a pair are sequences
+  // of their own with the prompt before each. The same numbers up to rounding, dropout of adapters apart.
+  bool share_prompts = true;
 };
 
 struct PairLogprobs {

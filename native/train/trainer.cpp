@@ -131,8 +131,9 @@ StepMetrics preference_pass(const Pass& pass, const std::vector<PairExample>& ba
   check(pass.weights.config, batch);
   std::vector<int64_t> rows;
   for (const auto& pair : batch) {
-    rows.push_back(static_cast<int64_t>(pair.prompt_ids.size()) + response_rows(pair.chosen_ids.size()) +
-                   response_rows(pair.rejected_ids.size()));
+    const int64_t prompts = options.share_prompts ? 1 : 2;
+    rows.push_back(prompts * static_cast<int64_t>(pair.prompt_ids.size()) +
+                   response_rows(pair.chosen_ids.size()) + response_rows(pair.rejected_ids.size()));
   }
   const double share = 1.0 / static_cast<double>(batch.size());
 
@@ -140,7 +141,10 @@ StepMetrics preference_pass(const Pass& pass, const std::vector<PairExample>& ba
   accumulate(
       pass, split_batch(rows, pass.max_tokens_per_batch), metrics,
       [&](size_t i, ResponsePack& packed) {
-        packed.add(batch[i].prompt_ids, {&batch[i].chosen_ids, &batch[i].rejected_ids});
+        const PairExample& pair = batch[i];
+        if (options.share_prompts) return packed.add(pair.prompt_ids, {&pair.chosen_ids, &pair.rejected_ids});
+        packed.add(pair.prompt_ids, {&pair.chosen_ids});
+        packed.add(pair.prompt_ids, {&pair.rejected_ids});
       },
       [&](size_t i, const ResponseTargets* responses, const auto& logprobs, auto& token_weights) {
         const PairExample& pair = batch[i];

@@ -196,10 +196,10 @@ t.test('what does not fit is refused with the numbers', async (t) => {
 
 t.test('the time of a step is told by kind', async (t) => {
   const [, gpu] = await pair(TIED);
-  await binding.phases(true);
+  await binding.phases('ops');
   const items = prompts([4, 7], TIED.vocabSize);
   const responses = await run(gpu, items, { temperature: 1, maxNewTokens: 6 });
-  const counted = new Map((await binding.phases(false)).map(({ name, count }) => [name, count] as const));
+  const counted = new Map((await binding.phases('off')).map(({ name, count }) => [name, count] as const));
   const layers = TIED.numLayers;
   const steps = counted.get('sampler')!; // one for each step of decoding; first tokens are drawn in the prefill
   t.ok(steps >= 5, `${steps} steps for ${responses[0]!.ids.length} tokens`);
@@ -207,4 +207,12 @@ t.test('the time of a step is told by kind', async (t) => {
   t.equal(counted.get('attention'), layers * (steps + 1), 'the prefill and every step');
   t.ok(counted.get('gemm')! >= 4 * layers * steps);
   t.ok(counted.get('elementwise')! > 0);
+  t.equal(counted.get('step'), 0);
+
+  await binding.phases('steps');
+  await run(gpu, items, { temperature: 1, maxNewTokens: 6 });
+  const whole = new Map((await binding.phases('off')).map(({ name, count }) => [name, count] as const));
+  t.equal(whole.get('step'), steps, 'or as wholes, as they are recorded');
+  t.equal(whole.get('attention'), layers, 'the prefill alone is counted by op');
+  t.equal(whole.get('sampler'), 0);
 });

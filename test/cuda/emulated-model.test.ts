@@ -81,3 +81,13 @@ t.test('what a device cannot do is said', async (t) => {
     /device 'cuda:0': the addon is built for the CPU alone/,
   );
 });
+
+for (const dtype of ['float32', 'bfloat16'] as NativeDtype[]) {
+  t.test(`new weights are made on the GPU and are the CPU's: ${dtype}`, async (t) => {
+    const make = (device: string) => binding.randomModel({ config: EVERYTHING, seed: 5n, dtype, device });
+    const [cpu, gpu] = [await flat(await make('cpu')), await flat(await make(GPU))];
+    // A bfloat16 may be rounded to its other neighbour where two float32 differ in their last bits.
+    closeInNorm(t, gpu, cpu, dtype === 'float32' ? 1e-6 : 1e-4);
+    t.same(await flat(await make(GPU)), gpu, 'the same seed, the same weights');
+  });
+}

@@ -169,9 +169,9 @@ t.test('work is counted by kind while it is asked for', async (t) => {
       { maxTokensPerBatch: 0, perToken: false },
       binding.cancelToken(),
     );
-  await binding.phases(true);
+  await binding.phases('ops');
   await score();
-  const counted = await binding.phases(false);
+  const counted = await binding.phases('off');
   const count = (name: string) => counted.find((phase) => phase.name === name)!.count;
   t.equal(count('attention'), EVERYTHING.numLayers);
   t.equal(count('gemm'), 4 * EVERYTHING.numLayers, 'qkv, o, gate and up, down');
@@ -179,7 +179,7 @@ t.test('work is counted by kind while it is asked for', async (t) => {
   t.ok(counted.every(({ seconds, count: n }) => seconds > 0 === n > 0));
   await score();
   t.ok(
-    (await binding.phases(false)).every(({ count: n }) => n === 0),
+    (await binding.phases('off')).every(({ count: n }) => n === 0),
     'and not otherwise',
   );
   model.dispose();

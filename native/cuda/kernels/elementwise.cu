@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <initializer_list>
 
 #include "cuda/kernels/common.cuh"
@@ -103,8 +104,20 @@ __global__ void __launch_bounds__(kThreads)
                                  o.key[0], o.key[1]);
   for (int i = 0; i < 4 && block * 4 + i < width; ++i) {
     const int64_t at = row * width + block * 4 + i;
-    const float uniform = (static_cast<float>(bits.at[i] >> 8) + 0.5f) * (1.0f / 16777216.0f);
-    out[at] = rounded<T>(uniform < o.keep ? as_float(x[at]) / o.keep : 0.0f);
+    out[at] = rounded<T>(uniform_of(bits.at[i]) < o.keep ? as_float(x[at]) / o.keep : 0.0f);
+  }
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads)
+    normal_kernel(T* out, int64_t size, int64_t first, uint32_t key0, uint32_t key1, float deviation) {
+  const int64_t stride = int64_t{kThreads} * gridDim.x;
+  for (int64_t i = item_of_thread(); i < size; i += stride) {
+    const auto index = static_cast<uint64_t>(first + i);
+    const Bits4 bits = random_bits(
+        {{static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32), 0x1217, 0}}, key0, key1);
+    const float radius = sqrtf(-2.0f * logf(uniform_of(bits.at[0])));
+    out[i] = rounded<T>(deviation * radius * cosf(6.2831853071795865f * uniform_of(bits.at[1])));
   }
 }
 
@@ -165,6 +178,18 @@ void dropout(void* out, const void* x, Dtype dtype, int64_t rows, int64_t width,
     using T = decltype(zero);
     launch(&dropout_kernel<T>, blocks_for(rows * ((width + 3) / 4), kThreads), kThreads, 0, stream,
            static_cast<T*>(out), static_cast<const T*>(x), rows, width, options);
+  });
+}
+
+void normal(void* out, Dtype dtype, int64_t size, int64_t first, const uint32_t (&key)[2], float deviation,
+            Stream stream) {
+  if (size == 0) return;
+  constexpr int64_t kMostBlocks = 1 << 16;
+  const int64_t blocks = std::min((size + kThreads - 1) / kThreads, kMostBlocks);
+  with_access(dtype, false, [&](auto zero, auto) {
+    using T = decltype(zero);
+    launch(&normal_kernel<T>, static_cast<unsigned>(blocks), kThreads, 0, stream, static_cast<T*>(out), size,
+           first, key[0], key[1], deviation);
   });
 }
 

@@ -1,4 +1,4 @@
-// RoPE, SwiGLU and the embedding's gradient.
+// RoPE, SwiGLU, the embedding's gradient, and random numbers: dropout, new weights.
 #pragma once
 
 #include <cstdint>
@@ -36,5 +36,10 @@ struct Dropout {
 };
 void dropout(void* out, const void* x, Dtype dtype, int64_t rows, int64_t width, const Dropout& options,
              Stream stream);
+
+// out[i] = deviation times the normal deviate of (key, first + i), as new weights have it on the CPU up to
+// rounding.
+void normal(void* out, Dtype dtype, int64_t size, int64_t first, const uint32_t (&key)[2], float deviation,
+            Stream stream);
 
 }  // namespace cream::gpu

@@ -21,4 +21,9 @@ __device__ __forceinline__ Bits4 random_bits(Bits4 counter, uint32_t key0, uint3
   return counter;
 }
 
+// Uniform in (0, 1), as ops/philox.h.
+__device__ __forceinline__ float uniform_of(uint32_t bits) {
+  return (static_cast<float>(bits >> 8) + 0.5f) * (1.0f / 16777216.0f);
+}
+
 }  // namespace cream::gpu
