@@ -208,7 +208,8 @@ class Backward {
         grads_(grads),
         angles_(rope_table_for(weights, pack)) {
     if (grads_.weights == nullptr) {  // norms have a gradient that nobody asks for
-      unused_ = at::empty({std::max(config_.hidden_size, config_.head_dim)}, at::kFloat);
+      unused_ = at::empty({std::max(config_.hidden_size, config_.head_dim)},
+                          weights_.flat.options().dtype(at::kFloat));
       frozen_.attention_norm = frozen_.mlp_norm = unused_.narrow(0, 0, config_.hidden_size);
       frozen_.q_norm = frozen_.k_norm = unused_.narrow(0, 0, config_.head_dim);
     }
