@@ -192,13 +192,15 @@ void move_tail(Weights& grads, const at::Tensor& tail) {
 }
 
 // LibTorch reports a full GPU by a class of its own where its allocator saw it; the CPU, cuBLAS and the
-// driver's own allocations by a plain error.
-bool is_out_of_memory(const c10::Error& error) {
+// driver's own allocations by a plain error. A kernel's code is loaded at its first launch, which can fail
+// too.
+bool is_out_of_memory(const std::exception& error) {
   if (dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr) return true;
-  const std::string message = error.what_without_backtrace();
+  const auto* of_torch = dynamic_cast<const c10::Error*>(&error);
+  const std::string message = of_torch == nullptr ? error.what() : of_torch->what_without_backtrace();
   const auto says = [&](const char* words) { return message.find(words) != std::string::npos; };
   return (says("DefaultCPUAllocator") && says("allocate memory")) || says("CUBLAS_STATUS_ALLOC_FAILED") ||
-         says("CUDA error: out of memory");
+         says("CUDA error: out of memory") || says("a CUDA kernel did not start: out of memory");
 }
 
 }  // namespace
@@ -285,7 +287,7 @@ StepMetrics Trainer::State::fitting_pass(int64_t max_tokens_per_batch, const Can
       StepMetrics metrics = run(pass(bound, cancelled));
       metrics.max_tokens_per_batch = bound;
       return metrics;
-    } catch (const c10::Error& error) {
+    } catch (const std::exception& error) {
       // At a bound of 1 every example was alone: less is not to be had.
       if (!is_out_of_memory(error) || bound == 1) throw;
     }
