@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 #ifdef CREAM_CUDA
+#include <ATen/Context.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAGuard.h>
@@ -116,6 +117,11 @@ void release_cached_memory() {
   if (c10::cuda::CUDACachingAllocator::get()->initialized()) c10::cuda::CUDACachingAllocator::emptyCache();
 }
 
+void use_full_precision() {
+  at::globalContext().setAllowTF32CuBLAS(false);
+  at::globalContext().setAllowBF16ReductionCuBLAS(false);
+}
+
 void synchronize(c10::Device device) {
   if (!device.is_cuda()) return;
   const c10::cuda::CUDAGuard guard(device);
@@ -144,6 +150,7 @@ void check_device(c10::Device device) {
 DeviceMemory device_memory(c10::Device) { return {}; }
 void reset_peak_memory(c10::Device) {}
 void release_cached_memory() {}
+void use_full_precision() {}
 void synchronize(c10::Device) {}
 
 #endif

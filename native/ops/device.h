@@ -56,6 +56,10 @@ void reset_peak_memory(c10::Device device);
 // Gives memory back that is reserved and holds no tensor; after a failed allocation.
 void release_cached_memory();
 
+// Matrix products on GPUs add up in float32: float32 ones do not use TF32, whatever the environment says, and
+// those of bfloat16 no shorter sums. Once per process, before the first product.
+void use_full_precision();
+
 // Waits until all work of the device is done, and reports its errors.
 void synchronize(c10::Device device);
 
