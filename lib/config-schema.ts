@@ -92,7 +92,7 @@ export const configSchema = z.strictObject({
   seed: z.int().min(0).default(0).describe('All randomness of a run follows from this number.'),
   device: z
     .string()
-    .regex(/^(auto|cpu|cuda(:\d{1,3})?)$/, { error: 'must be auto, cpu, cuda or cuda:N' })
+    .regex(/^(auto|cpu|cuda(:\d{1,3})?|emulated)$/, { error: 'must be auto, cpu, cuda or cuda:N' })
     .default('auto')
     .describe('Where the engine computes: auto, cpu, cuda or cuda:N.'),
   dtype: z

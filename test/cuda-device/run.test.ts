@@ -2,6 +2,7 @@ import '../helpers/use-cuda.js';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { runCream } from '../../lib/run/host.js';
+import type { Group } from '../../lib/types.js';
 import { GPU, t } from '../helpers/gpu.js';
 import { digests, writeTinyRun } from '../helpers/tiny-run.js';
 
@@ -38,27 +39,32 @@ t.test('a run of two iterations on a GPU does what it does on the CPU', async (t
     );
   }
   const responses = (output: string) =>
-    rows(join(output, 'iteration-1', 'samples.jsonl')).flatMap((row) => JSON.stringify(row));
+    (rows(join(output, 'iteration-1', 'samples.jsonl')) as unknown as Group[]).flatMap((group) =>
+      group.responses.map(({ ids }) => ids.join(' ')),
+    );
   const [own, theirs] = [responses(gpu.output), responses(cpu.output)];
   t.equal(own.length, theirs.length);
   // A draw on the border of two tokens may fall on the other side after a training that differs in the last bits.
-  const same = own.filter((line, i) => line === theirs[i]).length;
-  t.ok(same >= 0.5 * own.length, `${same} of ${own.length} prompts have the same responses`);
+  const same = own.filter((ids, i) => ids === theirs[i]).length;
+  t.ok(same >= 0.9 * own.length, `${same} of ${own.length} responses are the same`);
 });
 
-t.test('the same run twice on a GPU, once interrupted, leaves the same records and weights', async (t) => {
-  const config = await writeTinyRun(t.testdir({}));
-  const base = { ...config, device: GPU, iterations: 1 };
-  await runCream({ ...base, output: `${config.output}-whole` }, { inProcess: true }).result;
-  const output = `${config.output}-cut`;
-  const controller = new AbortController();
-  const cut = runCream({ ...base, output }, { inProcess: true, signal: controller.signal });
-  const abortInTraining = async () => {
-    for await (const event of cut) {
-      if (event.type === 'progress' && event.stage === 'train') controller.abort();
-    }
-  };
-  await t.rejects(abortInTraining(), { code: 'ABORTED' });
-  await runCream({ ...base, output }, { inProcess: true }).result;
-  t.strictSame(digests(output), digests(`${config.output}-whole`));
-});
+// bfloat16 takes LibTorch's flash kernels, float32 the plain ones.
+for (const dtype of ['float32', 'bfloat16'] as const) {
+  t.test(`a ${dtype} run twice, once interrupted, leaves the same records and weights`, async (t) => {
+    const config = await writeTinyRun(t.testdir({}));
+    const base = { ...config, device: GPU, dtype, deterministic: true, iterations: 1 };
+    await runCream({ ...base, output: `${config.output}-whole` }, { inProcess: true }).result;
+    const output = `${config.output}-cut`;
+    const controller = new AbortController();
+    const cut = runCream({ ...base, output }, { inProcess: true, signal: controller.signal });
+    const abortInTraining = async () => {
+      for await (const event of cut) {
+        if (event.type === 'progress' && event.stage === 'train') controller.abort();
+      }
+    };
+    await t.rejects(abortInTraining(), { code: 'ABORTED' });
+    await runCream({ ...base, output }, { inProcess: true }).result;
+    t.strictSame(digests(output), digests(`${config.output}-whole`));
+  });
+}

@@ -35,7 +35,8 @@ const flat = async (model: NativeModel) => (await model._tensors()).flatMap(({ d
 for (const [name, config] of Object.entries({ EVERYTHING, TIED })) {
   for (const dtype of ['float32', 'bfloat16'] as NativeDtype[]) {
     // bfloat16 rounds every activation to 2^-9 of itself, on each side at its own places.
-    const [scoring, training] = dtype === 'float32' ? [1e-5, 1e-5] : [2e-2, 1e-1];
+    const exact = GPU === 'emulated' ? 1e-5 : 3e-5; // exp and rsqrt of a GPU are off by 2 ulp
+    const [scoring, training] = dtype === 'float32' ? [exact, exact] : [2e-2, 1e-1];
 
     t.test(`the GPU's path scores and trains as the CPU's does: ${name}, ${dtype}`, async (t) => {
       const path = join(t.testdir(), 'model.safetensors');

@@ -1,5 +1,5 @@
-import t from 'tap';
 import type { NativeModel } from '../../lib/native/binding.js';
+import { GPU, t } from '../helpers/gpu.js';
 import { binding, EVERYTHING, randomIds } from '../helpers/tiny-model.js';
 
 // Weights that leave the device and come back: on `emulated` the host's memory stands for both, and all views of the
@@ -16,7 +16,7 @@ const score = async (model: NativeModel) => {
 const LORA = { rank: 2, alpha: 4, dropout: 0, rankStabilized: false, targetModules: ['q_proj' as const] };
 
 t.test('a model that was away is the same, and so are adapters over it', async (t) => {
-  const model = await load('emulated');
+  const model = await load(GPU);
   const adapter = await model.addAdapter(LORA, 1n);
   const [before, under] = [await score(model), await score(adapter)];
   t.ok((await model.offload()) > 0, 'seconds');
@@ -37,7 +37,7 @@ t.test('a model that was away is the same, and so are adapters over it', async (
 });
 
 t.test('a model in training stays', async (t) => {
-  const model = await load('emulated');
+  const model = await load(GPU);
   const optimizer = { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0, maxGradNorm: 1, seed: 0n };
   const trainer = await model.createTrainer(optimizer);
   await t.rejects(model.offload(), /offload: the model is in training/);
@@ -54,7 +54,7 @@ t.test('on the CPU nothing moves', async (t) => {
 });
 
 t.test('a model that is away can be disposed of', async (t) => {
-  const model = await load('emulated');
+  const model = await load(GPU);
   await model.offload();
   model.dispose();
   await t.rejects(model.onload(), /disposed/);

@@ -98,7 +98,7 @@ for (const [name, config] of Object.entries({ EVERYTHING, TIED })) {
 
 t.test("on the GPU's path too, gradients do not depend on the split into micro-batches", async (t) => {
   const load = await writeModel(t.testdir());
-  const { trainer } = await training(await load('emulated', 'float32'));
+  const { trainer } = await training(await load(GPU, 'float32'));
   const whole = await trainer._preferenceGradients(PAIRS, CREAM, 4096);
   for (const budget of [1, 24, 40]) {
     const parts = await trainer._preferenceGradients(PAIRS, CREAM, budget);
@@ -110,7 +110,7 @@ t.test("on the GPU's path too, gradients do not depend on the split into micro-b
 t.test("on the GPU's path too, what is computed again in the backward has the same bits", async (t) => {
   const load = await writeModel(t.testdir());
   const gradients = async (recompute: 'selective' | 'full' | 'none') => {
-    const { trainer } = await training(await load(GPU), { recompute });
+    const { trainer } = await training(await load(GPU), { recompute, deterministic: true });
     return trainer._preferenceGradients(PAIRS, CREAM, 24);
   };
   const expected = await gradients('selective');
@@ -121,7 +121,10 @@ t.test("on the GPU's path too, what is computed again in the backward has the sa
 t.test('a step that ran out of memory leaves nothing in bfloat16 gradients either', async (t) => {
   const load = await writeModel(t.testdir());
   const run = async (memory: number, bound: number) => {
-    const { trainer, weights } = await training(await load(GPU), { gradientsDtype: 'bfloat16' });
+    const { trainer, weights } = await training(await load(GPU), {
+      gradientsDtype: 'bfloat16',
+      deterministic: true,
+    });
     await trainer._simulateMemoryOf(memory);
     const metrics = await trainer.preferenceStep(PAIRS, CREAM, 1e-3, bound, token);
     return { metrics, weights: await weights() };

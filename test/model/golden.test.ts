@@ -7,15 +7,15 @@ import { Model } from '../../lib/native/model.js';
 import { close, closeInNorm } from '../helpers/close.js';
 import { CHECKPOINTS, checkpoint, readGolden, toFloats } from '../helpers/golden.js';
 import type { GoldenArray, GoldenModel } from '../helpers/golden.js';
-import { nativeModel } from '../helpers/native-model.js';
+import { nativeModel, ROUNDING } from '../helpers/native-model.js';
 
 // Every architecture against transformers: test/golden/models.py says how each number came about.
 
 // Sums of 20 to 52 float32 products through two or three layers, in another order than PyTorch's: errors of about
 // 1e-6; ten times that leaves room for other instruction sets.
-const LOGITS_RELATIVE = 1e-5;
+const LOGITS_RELATIVE = ROUNDING;
 // The same errors after a softmax, in nats per token, where log-probs lie between 0 and -15.
-const LOGPROB_ABSOLUTE = 2e-5;
+const LOGPROB_ABSOLUTE = 2 * ROUNDING;
 
 async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
   const result: T[] = [];

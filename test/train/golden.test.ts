@@ -14,16 +14,16 @@ import type {
   GoldenModel,
   GoldenPair,
 } from '../helpers/golden.js';
-import { nativeModel, neverCancelled } from '../helpers/native-model.js';
+import { nativeModel, neverCancelled, ROUNDING } from '../helpers/native-model.js';
 
 // Losses, gradients and optimizer steps against PyTorch and TRL, in float32 (test/golden/models.py,
 // preference_trl.py, steps.py).
 
 // Relative to the norm of each parameter's gradient: both sides sum some hundred float32 products per value in
 // different orders, and transformers' own gradients carry the same error.
-const GRADIENT_RELATIVE = 1e-5;
+const GRADIENT_RELATIVE = ROUNDING;
 // Losses near 1 to 10, from sums of about 30 log-probs of up to 15 nats.
-const LOSS_RELATIVE = 1e-5;
+const LOSS_RELATIVE = ROUNDING;
 
 // All sequences in one micro-batch; a few; hardly more than one.
 const TOKEN_BUDGETS = [10_000, 40, 20];

@@ -15,11 +15,11 @@ import {
   readGolden,
   toFloats,
 } from '../helpers/golden.js';
-import { nativeModel, neverCancelled } from '../helpers/native-model.js';
+import { nativeModel, neverCancelled, ROUNDING } from '../helpers/native-model.js';
 
 // Adapters against PEFT and PyTorch, in float32 (test/golden/lora.py). Tolerances as in golden.test.ts.
 
-const RELATIVE = 1e-5;
+const RELATIVE = ROUNDING;
 const OPTIMIZER = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0.1, maxGradNorm: 1, seed: 7n };
 const TOKEN_BUDGETS = [10_000, 40, 20];
 
@@ -95,7 +95,7 @@ for (const [name, golden] of Object.entries(cases)) {
       const before = await score(base);
       const scores = await score(model);
       golden.tokenLogprobs.forEach((array, i) => {
-        close(t, scores[i]![0]!, toFloats(array), { atol: 1e-5, rtol: 1e-5 }, `example ${i}`);
+        close(t, scores[i]![0]!, toFloats(array), { atol: RELATIVE, rtol: RELATIVE }, `example ${i}`);
         t.notSame(scores[i]![0], before[i]![0], 'the adapter matters');
       });
       t.strictSame(await score(base), before, 'the base is as it was');
