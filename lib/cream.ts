@@ -1,5 +1,6 @@
 import { CreamError } from './errors.js';
 import type { Model } from './native/model.js';
+import type { Models } from './run/models.js';
 import type { Run, StageInfo } from './run/run.js';
 import { readRecords, recordsToText } from './run/records.js';
 import { rewardGroups } from './run/rewards.js';
@@ -56,13 +57,21 @@ export async function cream(world: World): Promise<void> {
 const write = (run: Run, name: string, records: readonly object[]) =>
   writeFileDurably(run.dir.path(name), recordsToText(records));
 
-async function fineTune({ run, models, sftExamples, onStep }: World): Promise<void> {
+/** Seconds in which weights moved between a GPU and its host since the last stage that says so. */
+function movesOf(models: Models): { movedSeconds?: number } {
+  const movedSeconds = models.takeMovedSeconds();
+  return movedSeconds > 0 ? { movedSeconds } : {};
+}
+
+async function fineTune(world: World): Promise<void> {
+  const { run, models, sftExamples, onStep } = world;
   const { config } = run;
   if (config.data.sft === undefined) return;
   const info: StageInfo = { stage: 'sft', iteration: 0, model: 'M1', unit: 'steps' };
   await run.stage(info, ['sft/model/'], async () => {
     const { examples, dropped } = await sftExamples();
     const model = await models.policy(0);
+    if (config.iterations > 0 && isAskedLater(world, 0, 1)) await models.keepPolicy();
     const rows = examples.map(({ promptIds, responseIds }) => promptIds.length + responseIds.length);
     const { options, trainer } = await startTraining({ run, info, number: 0 }, model, config.sft, rows);
     const metrics = await sft(examples, trainer, {
@@ -78,7 +87,7 @@ async function fineTune({ run, models, sftExamples, onStep }: World): Promise<vo
     await run.dir.remove('sft/model');
     await model.save(run.dir.path('sft/model'));
     models.becomes(1);
-    return { result: { examples: examples.length, dropped, metrics }, metrics };
+    return { result: { examples: examples.length, dropped, metrics, ...movesOf(models) }, metrics };
   });
 }
 
@@ -138,14 +147,14 @@ async function sampleResponses(
   });
 }
 
-async function scoreResponses(world: World, t: number, author: Author = 'policy'): Promise<void> {
-  const { run, models, fineTuned } = world;
-  const { score: options, sampling, beta } = run.config;
+/** The models that score what `author` wrote in iteration t, by the name of their pass, and how two of them rank. */
+function scoringPasses({ run, fineTuned }: World, t: number, author: Author) {
+  const { consistency, score: options } = run.config;
   const needs = scoringNeeds(run.config, author);
   const judging = { previousReward: options.previousReward, fineTuned };
   const judges = judgesOf(t, judging);
   const isBase = author === 'base'; // rejected responses need the policy's reward alone
-  const earlier = isBase || run.config.consistency.history === 'previous' ? [] : earlierJudges(t, judging);
+  const earlier = isBase || consistency.history === 'previous' ? [] : earlierJudges(t, judging);
   // M_{t-1} is M_0 itself at t = 1, and is not asked when M_0 stands in for it: two passes, else three; fewer where
   // neither the pairs nor the report ask for them.
   const passes: Record<string, number> = {
@@ -154,6 +163,27 @@ async function scoreResponses(world: World, t: number, author: Author = 'policy'
     ...(needs.base && { base: 0 }),
     ...Object.fromEntries(earlier.map(({ model }) => [`M${model}`, model])),
   };
+  return { passes, needs, judges, earlier };
+}
+
+/** Whether iteration t asks for M_number beside the policy. */
+function isAskedLater(world: World, number: number, t: number): boolean {
+  const { passes } = scoringPasses(world, t, 'policy');
+  const { directoryOf, run } = world;
+  const writes = number === 0 && run.config.pairing.rejectedFrom === 'base';
+  return (
+    writes ||
+    Object.entries(passes).some(
+      ([pass, asked]) => pass !== 'policy' && directoryOf(asked) === directoryOf(number),
+    )
+  );
+}
+
+async function scoreResponses(world: World, t: number, author: Author = 'policy'): Promise<void> {
+  const { run, models } = world;
+  const { score: options, sampling, beta } = run.config;
+  const isBase = author === 'base';
+  const { passes, needs, judges, earlier } = scoringPasses(world, t, author);
   const model = isBase ? 'M0' : `M${t}`;
   const info: StageInfo = { stage: 'score', iteration: t, model, unit: 'prompts' };
   await run.stage(info, [scoresOf(t, author)], async () => {
@@ -195,8 +225,7 @@ async function scoreResponses(world: World, t: number, author: Author = 'policy'
     );
     const { groups: records, counts, metrics } = await rewardGroups(world, info, scored, t);
     await write(run, scoresOf(t, author), records);
-    const movedSeconds = models.takeMovedSeconds(); // of weights between a GPU and its host
-    const moved = movedSeconds > 0 ? { movedSeconds } : {};
+    const moved = movesOf(models);
     const count = Object.keys(passes).length - Number(isSampled);
     return { result: { passes: count, ...moved, ...sampler, ...counts }, metrics };
   });
@@ -342,13 +371,15 @@ async function makePairs({ run }: World, t: number): Promise<void> {
   });
 }
 
-async function trainPolicy({ run, models, onStep }: World, t: number): Promise<void> {
+async function trainPolicy(world: World, t: number): Promise<void> {
+  const { run, models, onStep } = world;
   const { config } = run;
   const info: StageInfo = { stage: 'train', iteration: t, model: `M${t + 1}`, unit: 'steps' };
   const folder = `iteration-${t}/policy`;
   await run.stage(info, [`${folder}/`], async () => {
     const pairs = await readRecords<PreferencePair>(run.dir.path(`iteration-${t}/pairs.jsonl`));
     const model = await models.policy(t);
+    if (t < config.iterations && isAskedLater(world, t, t + 1)) await models.keepPolicy();
     const rows = pairs.map(
       ({ promptIds, chosenIds, rejectedIds }) => promptIds.length + chosenIds.length + rejectedIds.length,
     );
@@ -369,7 +400,7 @@ async function trainPolicy({ run, models, onStep }: World, t: number): Promise<v
     await run.dir.remove(folder);
     await model.save(run.dir.path(folder));
     models.becomes(t + 1);
-    return { result: { metrics }, metrics };
+    return { result: { metrics, ...movesOf(models) }, metrics };
   });
 }
 

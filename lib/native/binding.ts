@@ -252,6 +252,7 @@ export interface NativeModel {
   /** Resolves to the names of the files written into an existing directory, each flushed to disk. */
   save(directory: string, maxShardBytes: number): Promise<string[]>;
   clone(): Promise<NativeModel>;
+  snapshot(onHost: boolean): Promise<NativeModel>;
   /** native/model/residence.h: seconds of the move. */
   offload(): Promise<number>;
   onload(): Promise<number>;

@@ -263,6 +263,16 @@ export class Model implements AsyncDisposable {
   }
 
   /**
+   * The model as it is now, to keep while this one is trained: a copy of the adapter over the same base where there is
+   * one, else of all weights. `on: 'host'` leaves the copy in pinned host memory, as after `offload()`, and takes no
+   * memory of the GPU; on the CPU there is no difference. Default 'device'.
+   */
+  async snapshot({ on = 'device' }: { on?: 'device' | 'host' } = {}): Promise<Model> {
+    const copy = await native(() => this.#native.snapshot(on === 'host'));
+    return new Model(copy, this.config, this.#configJson, this.directory, this.adapter);
+  }
+
+  /**
    * Writes a complete checkpoint folder, which appears whole or not at all. Of a model with an adapter that is the
    * adapter alone, in PEFT's format, with the tokenizer's files; `merge()` first for a checkpoint of all weights.
    */
@@ -287,7 +297,8 @@ export class Model implements AsyncDisposable {
   /**
    * Moves the weights to pinned host memory, so that another model has room on the GPU; adapters over them go with
    * them. Until `onload()` only that and `dispose()` may be called. Returns the seconds that it took; 0 on the CPU, where
-   * nothing moves.
+   * nothing moves. What was copied stays in host memory until the model is trained or disposed of, so that a model that
+   * comes and goes is copied once.
    */
   async offload(): Promise<number> {
     return native(() => this.#native.offload());

@@ -17,29 +17,47 @@ export interface ModelsOptions {
   seed: number;
   /** Memory of the GPU that the models are on, in bytes; left out on the CPU. */
   gpuMemory?: (() => Promise<{ free: number; total: number }>) | undefined;
+  /** Free memory of the host, in bytes. */
+  hostMemory?: (() => Promise<number>) | undefined;
+  warn?: ((code: string, message: string) => void) | undefined;
 }
 
 /** Idle models stay on the GPU through sampling and training while they take at most this share of it together. */
 const IDLE_SHARE = 0.05;
 /** Of the GPU's memory, what a scoring pass needs beside the weights. */
 const WORKING_SHARE = 0.1;
+/** Of the host's free memory, what stays free beside models that wait. */
+const HOST_RESERVE = 0.15;
 
 const bytesOf = ({ numParameters, dtype }: Pick<Model, 'numParameters' | 'dtype'>): number =>
   numParameters * (dtype === 'float32' ? 4 : 2);
+
+interface Idle {
+  model: Model;
+  isAway: boolean;
+  /** Its weights are in host memory, whether they are on the GPU as well or not. */
+  hasHostCopy: boolean;
+}
 
 /**
  * The models of a run, by number: M0, M1, ... The policy stays resident and is trained in place.
  *
  * Full fine-tuning on the CPU: the base and the previous policy are loaded for their scoring pass and released after it,
  * so that at most two models are in memory (and one beside the optimizer). Loading costs seconds, a third resident model
- * a third of the memory. On a GPU the two are kept: beside the policy while they fit, else in pinned host memory, from
- * where they come back for their pass. Adapters: the base stays in memory, and every other model is an adapter over it.
+ * a third of the memory. On a GPU nothing is read twice: a policy that is asked for later is copied before it is trained,
+ * and the base and the previous policy wait beside the policy while they fit, else in pinned host memory, from where
+ * they come back for their pass. Adapters: the base stays in memory, and every other model is an adapter over it, the
+ * previous policy a copy of one.
  */
 export class Models {
   #resident: { number: number; model: Model } | undefined;
   #base: Model | undefined;
-  /** Models that wait on the GPU or beside it, by folder: the base, and the previous policy of the last pass. */
-  readonly #idle = new Map<string, { model: Model; isAway: boolean }>();
+  /** Models that wait on the GPU or beside it, by folder: the base, and the previous policy. */
+  readonly #idle = new Map<string, Idle>();
+  /** The adapter of the previous policy. */
+  #previousAdapter: { folder: string; model: Model } | undefined;
+  /** The folder of the policy that was copied last: the next iteration's previous policy. */
+  #kept: string | undefined;
   #movedSeconds = 0;
   readonly #options: ModelsOptions;
 
@@ -58,13 +76,43 @@ export class Models {
     return model;
   }
 
-  /** Uses M_number for one pass: the resident model if it is that one, else loaded and released. */
-  async borrow<T>(number: number, use: (model: Model) => Promise<T>): Promise<T> {
-    if (this.#isBase(number) && this.#options.lora !== undefined) return use(await this.#baseModel());
-    if (this.#resident !== undefined && this.#isResident(number)) return use(this.#resident.model);
-    if (this.#options.gpuMemory !== undefined && this.#options.lora === undefined) {
-      return use(await this.#fetch(number, this.#options.gpuMemory));
+  /**
+   * Copies the resident policy before it is trained, because it is asked for later. Without a GPU or without the host
+   * memory it is read from its folder then.
+   */
+  async keepPolicy(): Promise<void> {
+    const resident = this.#resident;
+    if (resident === undefined) return;
+    const { directoryOf, lora, gpuMemory } = this.#options;
+    const folder = directoryOf(resident.number);
+    if (lora !== undefined) {
+      if (this.#isBase(resident.number)) return; // which stays
+      this.#previousAdapter?.model.dispose();
+      this.#previousAdapter = { folder, model: await resident.model.snapshot() };
+      return;
     }
+    if (gpuMemory === undefined || this.#idle.has(folder)) return;
+    await this.#forgetIdle([folder, directoryOf(0)]);
+    const bytes = bytesOf(resident.model);
+    const { free, total } = await gpuMemory();
+    const here = [...this.#idle.values()].filter(({ isAway }) => !isAway);
+    const onDevice = here.reduce((sum, { model }) => sum + bytesOf(model), bytes);
+    const isSmall = onDevice <= IDLE_SHARE * total && bytes < free;
+    if (!isSmall && !(await this.#hasHostRoom(bytes))) return;
+    const start = performance.now();
+    const model = await resident.model.snapshot({ on: isSmall ? 'device' : 'host' });
+    this.#movedSeconds += (performance.now() - start) / 1e3;
+    this.#idle.set(folder, { model, isAway: !isSmall, hasHostCopy: !isSmall });
+    this.#kept = folder;
+  }
+
+  /** Uses M_number for one pass: the resident model if it is that one, else one that waits, else loaded. */
+  async borrow<T>(number: number, use: (model: Model) => Promise<T>): Promise<T> {
+    const { directoryOf, lora, gpuMemory } = this.#options;
+    if (this.#isBase(number) && lora !== undefined) return use(await this.#baseModel());
+    if (this.#resident !== undefined && this.#isResident(number)) return use(this.#resident.model);
+    if (this.#previousAdapter?.folder === directoryOf(number)) return use(this.#previousAdapter.model);
+    if (gpuMemory !== undefined && lora === undefined) return use(await this.#fetch(number, gpuMemory));
     const model = await this.#make(number);
     try {
       return await use(model);
@@ -73,7 +121,7 @@ export class Models {
     }
   }
 
-  /** Seconds since the last call in which weights moved between GPU and host. */
+  /** Seconds since the last call in which weights were copied or moved between GPU and host. */
   takeMovedSeconds(): number {
     const seconds = this.#movedSeconds;
     this.#movedSeconds = 0;
@@ -87,6 +135,8 @@ export class Models {
 
   release(): void {
     this.#releasePolicy();
+    this.#previousAdapter?.model.dispose();
+    this.#previousAdapter = undefined;
     this.#base?.dispose();
     this.#base = undefined;
     for (const { model } of this.#idle.values()) model.dispose();
@@ -97,11 +147,7 @@ export class Models {
   async #fetch(number: number, memory: NonNullable<ModelsOptions['gpuMemory']>): Promise<Model> {
     const folder = this.#options.directoryOf(number);
     const base = this.#options.directoryOf(0);
-    for (const [name, { model }] of this.#idle) {
-      if (name === folder || name === base || folder === base) continue;
-      model.dispose(); // the previous policy of an earlier pass
-      this.#idle.delete(name);
-    }
+    if (folder !== base) await this.#forgetIdle([folder, base, this.#kept]);
     const known = this.#idle.get(folder);
     if (known !== undefined && !known.isAway) return known.model;
     const reference = known?.model ?? this.#resident?.model;
@@ -109,7 +155,7 @@ export class Models {
     if (reference !== undefined && free < bytesOf(reference) + WORKING_SHARE * total) await this.#moveAway();
     if (known === undefined) {
       const model = await this.#make(number);
-      this.#idle.set(folder, { model, isAway: false });
+      this.#idle.set(folder, { model, isAway: false, hasHostCopy: false });
       return model;
     }
     this.#movedSeconds += await known.model.onload();
@@ -117,12 +163,39 @@ export class Models {
     return known.model;
   }
 
-  async #moveAway(): Promise<void> {
-    for (const entry of this.#idle.values()) {
-      if (entry.isAway) continue;
-      this.#movedSeconds += await entry.model.offload();
-      entry.isAway = true;
+  /** Drops the models that wait and that nobody will ask for: the previous policies of earlier iterations. */
+  async #forgetIdle(folders: readonly (string | undefined)[]): Promise<void> {
+    for (const [name, { model }] of this.#idle) {
+      if (folders.includes(name)) continue;
+      model.dispose();
+      this.#idle.delete(name);
     }
+  }
+
+  async #moveAway(): Promise<void> {
+    for (const [name, entry] of this.#idle) {
+      if (entry.isAway) continue;
+      if (!entry.hasHostCopy && !(await this.#hasHostRoom(bytesOf(entry.model)))) {
+        entry.model.dispose();
+        this.#idle.delete(name);
+        continue;
+      }
+      this.#movedSeconds += await entry.model.offload();
+      entry.isAway = entry.hasHostCopy = true;
+    }
+  }
+
+  async #hasHostRoom(bytes: number): Promise<boolean> {
+    const { hostMemory, warn } = this.#options;
+    const free = (await hostMemory?.()) ?? Number.POSITIVE_INFINITY;
+    if (bytes < (1 - HOST_RESERVE) * free) return true;
+    const gib = (size: number) => `${(size / 2 ** 30).toFixed(1)} GiB`;
+    warn?.(
+      'host-memory',
+      `a model of ${gib(bytes)} does not wait in host memory, of which ${gib(free)} are free: it is read from its folder ` +
+        'when it is asked for. More host memory, a smaller model or lora avoid that',
+    );
+    return false;
   }
 
   /** Before the policy samples or trains: large idle models leave the GPU to it. */

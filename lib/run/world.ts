@@ -73,6 +73,8 @@ export async function openWorld(run: Run): Promise<World> {
       resolveDevice(device) === 'cpu'
         ? undefined
         : async () => ({ free: await freeBytes(device), total: (await deviceMemory(device)).total }),
+    hostMemory: () => freeBytes('cpu'),
+    warn: (code, message) => run.warn(code, message),
   });
   // Chat templates may print the date: a continued run must render what the first process did.
   const tokenizer = await Tokenizer.load(config.model, { now: new Date(record.created) });

@@ -103,6 +103,7 @@ void ModelWrap::define(Napi::Env env) {
                       InstanceMethod("rewards", &ModelWrap::rewards),
                       InstanceMethod("save", &ModelWrap::save),
                       InstanceMethod("clone", &ModelWrap::clone),
+                      InstanceMethod("snapshot", &ModelWrap::snapshot),
                       InstanceMethod("offload", &ModelWrap::move<&cream::offload>),
                       InstanceMethod("onload", &ModelWrap::move<&cream::onload>),
                       InstanceMethod("addAdapter", &ModelWrap::add_adapter),
@@ -283,6 +284,18 @@ Napi::Value ModelWrap::save(const Napi::CallbackInfo& info) {
 Napi::Value ModelWrap::clone(const Napi::CallbackInfo& info) {
   return guarded_promise(info.Env(), [&] {
     return run_async(info.Env(), [model = alive()] { return clone_model(*model); }, to_model);
+  });
+}
+
+// model.snapshot(onHost)
+Napi::Value ModelWrap::snapshot(const Napi::CallbackInfo& info) {
+  return guarded_promise(info.Env(), [&] {
+    return run_async(
+        info.Env(),
+        [model = alive(), on_host = Argument(info, 0, "snapshot: onHost").boolean()] {
+          return cream::snapshot(*model, on_host);
+        },
+        to_model);
   });
 }
 

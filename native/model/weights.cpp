@@ -122,6 +122,21 @@ Weights make_weights(const ModelConfig& config, at::ScalarType dtype, at::Device
   return weights;
 }
 
+Weights make_hollow_weights(const ModelConfig& config, at::ScalarType dtype, at::Device device) {
+  Weights weights;
+  weights.config = config;
+  lay_out(weights, {});
+  const int64_t size = weights.flat.numel();
+  at::Tensor flat = at::empty({0}, at::TensorOptions().dtype(dtype).device(device));
+  c10::StorageImpl* storage = flat.storage().unsafeGetStorageImpl();
+  storage->set_nbytes(static_cast<size_t>(size) * flat.element_size());  // views are checked against it
+  flat.unsafeGetTensorImpl()->set_sizes_contiguous({size});
+  weights.flat = std::move(flat);
+  lay_out(weights, weights.flat);
+  storage->set_nbytes(0);
+  return weights;
+}
+
 void init_weights(Weights& weights, uint64_t seed) {
   const auto normal = [&](const at::Tensor& view, double deviation) {
     fill_normal(view, view.storage_offset() - weights.flat.storage_offset(), seed, deviation);

@@ -31,6 +31,13 @@ struct LayerWeights {
 
 struct Adapter;
 
+// Weights on a device may leave it for host memory. What is there stays when they come back, for as long as
+// nothing trains them: to leave again costs nothing then.
+struct Residence {
+  at::Tensor host;       // the bytes of the weights; undefined where they have none
+  bool is_away = false;  // they are in `host` alone
+};
+
 struct Weights {
   ModelConfig config;
   at::Tensor flat;             // [n]; parameters start at multiples of 64 bytes, the gaps stay zero
@@ -48,8 +55,8 @@ struct Weights {
   // Ops take the GPU's path, its kernels emulated on the CPU (docs/native.md).
   bool emulated = false;
 
-  // The bytes of `flat` while they are in host memory (model/residence.h); shared by copies of this struct.
-  std::shared_ptr<at::Tensor> away = std::make_shared<at::Tensor>();
+  // Where the bytes of `flat` are (model/residence.h); shared by copies of this struct.
+  std::shared_ptr<Residence> residence = std::make_shared<Residence>();
 
   // Rotations by position, grown on demand (model/rope_cache.h); shared by copies of this struct.
   std::shared_ptr<at::Tensor> rope_table = std::make_shared<at::Tensor>();
@@ -57,6 +64,9 @@ struct Weights {
 
 // Zero-filled weights of this layout. The flat size does not depend on the dtype.
 Weights make_weights(const ModelConfig& config, at::ScalarType dtype, at::Device device);
+
+// The same without memory behind it yet.
+Weights make_hollow_weights(const ModelConfig& config, at::ScalarType dtype, at::Device device);
 
 // Deterministic random initialisation (counter-based in the seed, the same on every device and thread
 // count): matrices N(0, 1/sqrt(fan_in)), o and down divided by sqrt(2 layers), embed and head N(0, 0.02),

@@ -228,6 +228,7 @@ Trainer::Trainer(std::shared_ptr<Model> model, const AdamWOptions& options)
     state.decay_size = state.tensors.weights.numel();
     state.num_trained = weights.adapter->num_parameters;
   } else {
+    forget_host_copy(model->weights);
     state.grads = make_weights(weights.config, options.gradients, model->device);
     state.ranges = parameter_ranges(weights, options.rates);
     state.tensors.weights = weights.flat;

@@ -59,3 +59,55 @@ t.test('a model that is away can be disposed of', async (t) => {
   model.dispose();
   await t.rejects(model.onload(), /disposed/);
 });
+
+t.test('a copy on the host is the model as it was, whatever becomes of the model', async (t) => {
+  const model = await load('emulated');
+  const before = await score(model);
+  const onHost = await model.snapshot(true);
+  const onDevice = await model.snapshot(false);
+  await t.rejects(score(onHost), /host memory; call onload\(\)/);
+  const optimizer = { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0, maxGradNorm: 1, seed: 0n };
+  const trainer = await model.createTrainer(optimizer);
+  const [example] = GROUPS;
+  const [responseIds] = example!.responses;
+  await trainer.sftStep([{ promptIds: example!.promptIds, responseIds: responseIds! }], 0.1, 64, token);
+  trainer.dispose();
+  t.notSame(await score(model), before, 'it was trained');
+  t.ok((await onHost.onload()) > 0);
+  t.strictSame(await score(onHost), before);
+  t.strictSame(await score(onDevice), before);
+  await onHost.offload();
+  await onHost.onload();
+  t.strictSame(await score(onHost), before);
+});
+
+t.test('weights that were trained after their return are copied to the host anew', async (t) => {
+  const model = await load('emulated');
+  await model.offload();
+  await model.onload();
+  const optimizer = { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0, maxGradNorm: 1, seed: 0n };
+  const trainer = await model.createTrainer(optimizer);
+  const [example] = GROUPS;
+  const [responseIds] = example!.responses;
+  await trainer.sftStep([{ promptIds: example!.promptIds, responseIds: responseIds! }], 0.1, 64, token);
+  trainer.dispose();
+  const trained = await score(model);
+  await model.offload();
+  await model.onload();
+  t.strictSame(await score(model), trained);
+});
+
+t.test('a copy of an adapter stays as it was, over the same base', async (t) => {
+  const model = await load('emulated');
+  const adapter = await model.addAdapter(LORA, 1n);
+  const kept = await adapter.snapshot(true);
+  const before = await score(adapter);
+  const optimizer = { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0, maxGradNorm: 1, seed: 0n };
+  const trainer = await adapter.createTrainer(optimizer);
+  const [example] = GROUPS;
+  const [responseIds] = example!.responses;
+  await trainer.sftStep([{ promptIds: example!.promptIds, responseIds: responseIds! }], 0.1, 64, token);
+  trainer.dispose();
+  t.notSame(await score(adapter), before);
+  t.strictSame(await score(kept), before);
+});
