@@ -33,6 +33,44 @@ async function decode({ shape, device, caps, quick }, { live, P, T, N, wanted })
   };
 }
 
+/** Bytes per second of keys and values, prompts counted once per group, that each kernel of decode attention reads. */
+async function decodeAttention({ shape, device, caps }, { live, P, T, N }) {
+  const config = SHAPES[shape];
+  const take = idStream(config.vocabSize);
+  const prompts = Array.from({ length: Math.max(1, Math.ceil(live / N)) }, () => take(P));
+  const model = await load(shape, device);
+  const work = () => generate(model, prompts, { n: N, maxNewTokens: T, maxLiveSequences: live });
+  const before = process.env.CREAM_DECODE_ATTENTION;
+  const measured = {};
+  let tokens;
+  for (const kernel of ['plain', 'auto']) {
+    process.env.CREAM_DECODE_ATTENTION = kernel;
+    ({ tokens } = await work());
+    const where = await whereTimeWent(device, work);
+    const { seconds } = await time(device, work, { rounds: 1, budget: 60, warmUps: 0 });
+    measured[kernel] = { where, seconds };
+  }
+  if (before === undefined) delete process.env.CREAM_DECODE_ATTENTION;
+  else process.env.CREAM_DECODE_ATTENTION = before;
+  model.dispose();
+  const { plain, auto } = measured;
+  const bytes = tokens * sizes(config).kvBytes * (P / N + T / 2);
+  return {
+    value: bytes / auto.where.attention / 1e9,
+    unit: 'GB/s',
+    floor: caps.bandwidth && caps.bandwidth / 1e9,
+    seconds: auto.where.attention,
+    where: auto.where,
+    work: { live, P, T, N, tokens, bytes },
+    extra: {
+      plainAttentionSeconds: plain.where.attention,
+      attentionGain: plain.where.attention / auto.where.attention,
+      generateSeconds: auto.seconds,
+      plainGenerateSeconds: plain.seconds,
+    },
+  };
+}
+
 function groupsOf(config, { P, T, N }, prompts) {
   const take = idStream(config.vocabSize, 11);
   return Array.from({ length: prompts }, () => ({
@@ -245,6 +283,7 @@ export function makeRows({ tiny }) {
     'decode-0.5b': ['0.5b', (c) => decode(c, { live: few(640, 10), ...paper, wanted: 200_000 })],
     'decode-8b-single': ['8b', (c) => decode(c, { ...paper, live: 1, N: 1, wanted: 200 })],
     'decode-8b-512': ['8b', (c) => decode(c, { live: few(512, 10), ...paper })],
+    'decode-8b-attention': ['8b', (c) => decodeAttention(c, { live: few(320, 10), ...paper })],
     'score-8b': ['8b', (c) => score(c, { ...paper, prompts: few(48, 3), wanted: 650 })],
     'score-8b-512': ['8b', (c) => score(c, { ...paper, P: few(512, 32), prompts: few(32, 3), wanted: 650 })],
     'head-8b': ['8b', (c) => head(c, { rows: few(32_768, 64), wanted: 600 })],

@@ -177,6 +177,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   add("safetensorsHeader", safetensors_header);
   register_core_tests(env, exports);
   register_generate_tests(env, exports);
+  register_decode_tests(env, exports);
   register_train_tests(env, exports);
   return exports;
 }

@@ -257,7 +257,8 @@ void GpuDecoder::run_step(int64_t rows) {
     timed(Phase::kElementwise,
           [&] { gpu::rope_and_store(qkv, shape, angles_, schedule.row_slots, slots_, memory_); });
     timed(Phase::kAttention, [&] {
-      gpu::decode_attention(attended, qkv, shape, shape_.pieces, schedule, slots_, memory_, decode_scratch_);
+      gpu::decode_attention(attended, qkv, shape, shape_.pieces, schedule, slots_, memory_, decode_scratch_,
+                            shape_.attention);
     });
     linear_out(mixed, attended, layer.o, layer.o_bias);
     adapt(mixed, attended, i, &LoraLayer::o);

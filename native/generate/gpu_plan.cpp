@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstdlib>
+#include <string_view>
 
 #include "generate/generate_plan.h"
 #include "generate/kv_cache.h"
@@ -28,6 +30,15 @@ int64_t power_of_two(int64_t x) {
 // Beyond these many rows a step is bound by arithmetic; a small model needs more of them to fill the GPU.
 int64_t default_slots(const Model& model) {
   return model.weights.num_parameters > 2'000'000'000 ? 512 : 1024;
+}
+
+gpu::AttentionKernel chosen_attention() {
+  const char* value = std::getenv("CREAM_DECODE_ATTENTION");
+  const std::string_view name = value == nullptr ? "auto" : value;
+  if (name == "plain") return gpu::AttentionKernel::kPlain;
+  if (name == "tiles") return gpu::AttentionKernel::kTiles;
+  TORCH_CHECK_VALUE(name == "auto", "CREAM_DECODE_ATTENTION must be auto, plain or tiles, got '", name, "'");
+  return gpu::AttentionKernel::kAuto;
 }
 
 void set_pieces(int64_t longest, int64_t& tokens, int64_t& count) {
@@ -86,7 +97,8 @@ bool GpuStepShape::covers(const GpuStepShape& wanted) const {
          logits_rows >= wanted.logits_rows && pieces.prompt_tokens == wanted.pieces.prompt_tokens &&
          pieces.prompt_count >= wanted.pieces.prompt_count &&
          pieces.response_tokens == wanted.pieces.response_tokens &&
-         pieces.response_count >= wanted.pieces.response_count && mode == wanted.mode;
+         pieces.response_count >= wanted.pieces.response_count && mode == wanted.mode &&
+         attention == wanted.attention;
 }
 
 int64_t kv_token_bytes(const Model& model) {
@@ -121,6 +133,7 @@ GpuPlan plan_gpu_generation(const Model& model, const std::vector<GeneratePrompt
       std::max(longest + options.max_new_tokens, std::min(kPositions, config.max_position_embeddings));
   plan.slot_tokens = round_up(std::max<int64_t>(options.max_new_tokens - 1, 1), kArenaBlock);
   plan.step.max_new_tokens = options.max_new_tokens;
+  plan.step.attention = chosen_attention();
   plan.step.mode = gpu::sampler_mode(
       {static_cast<float>(options.temperature), static_cast<float>(options.top_p), options.top_k},
       config.vocab_size);

@@ -17,6 +17,7 @@ struct GpuStepShape {
   int64_t logits_rows = 0;     // of one chunk of logits
   gpu::DecodePieces pieces{};
   gpu::SamplerMode mode = gpu::SamplerMode::kPlain;
+  gpu::AttentionKernel attention = gpu::AttentionKernel::kAuto;  // CREAM_DECODE_ATTENTION: auto, plain, tiles
 
   // True where a step of this shape can do what `wanted` asks, with the same bits.
   bool covers(const GpuStepShape& wanted) const;

@@ -50,9 +50,9 @@ void store_keys_values(const at::Tensor& k, const at::Tensor& v, int64_t layer, 
 
 void decode_attention(at::Tensor& out, const at::Tensor& qkv, const DecodeShape& shape,
                       const DecodePieces& pieces, const Schedule& schedule, const Slots& slots,
-                      const at::Tensor& memory, at::Tensor& scratch) {
+                      const at::Tensor& memory, at::Tensor& scratch, AttentionKernel kernel) {
   decode_attention(out.data_ptr(), qkv.const_data_ptr(), shape, pieces, schedule, slots, memory_of(memory),
-                   scratch.data_ptr(), stream_of(qkv));
+                   scratch.data_ptr(), kernel, stream_of(qkv));
 }
 
 void float_logits(at::Tensor& logits, const at::Tensor& hidden, const at::Tensor& head) {

@@ -28,7 +28,8 @@ void store_keys_values(const at::Tensor& k, const at::Tensor& v, int64_t layer, 
 
 void decode_attention(at::Tensor& out, const at::Tensor& qkv, const DecodeShape& shape,
                       const DecodePieces& pieces, const Schedule& schedule, const Slots& slots,
-                      const at::Tensor& memory, at::Tensor& scratch);
+                      const at::Tensor& memory, at::Tensor& scratch,
+                      AttentionKernel kernel = AttentionKernel::kAuto);
 
 // logits [rows, V] float32 = hidden [rows, C] head^T [C, V], accumulated and kept in float32.
 void float_logits(at::Tensor& logits, const at::Tensor& hidden, const at::Tensor& head);

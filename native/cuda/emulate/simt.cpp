@@ -53,6 +53,7 @@ struct Fiber {
 struct Block {
   std::vector<Fiber> fibers;
   std::vector<uint64_t> exchange;
+  std::vector<TileWords> tiles;
   std::vector<uint64_t> shared;
   const std::function<void()>* thread = nullptr;
   void* scheduler = nullptr;
@@ -82,6 +83,7 @@ void resume(Fiber& fiber, size_t index) {
   context.thread_index = fiber.index;
   context.lane = static_cast<int>(index % kWarp);
   context.exchange = &block.exchange[index / kWarp * kWarp];
+  context.tiles = &block.tiles[index / kWarp * kWarp];
   block.running = &fiber;
   cream_simt_switch(&block.scheduler, fiber.pointer);
 }
@@ -133,12 +135,35 @@ void wait_for_warp(uint32_t mask) {
   yield(State::kAtWarp);
 }
 
+void multiply_tiles(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  TileWords& own = context.tiles[context.lane];
+  std::copy_n(a, 4, own.a);
+  std::copy_n(b, 2, own.b);
+  yield(State::kAtWarp);
+  const auto half = [](uint32_t word, int high) {
+    return std::bit_cast<float>(high != 0 ? word & 0xFFFF0000u : word << 16);
+  };
+  const int group = context.lane / 4, quad = context.lane % 4;
+  for (int i = 0; i < 4; ++i) {
+    const int row = group + i / 2 * 8, column = 2 * quad + i % 2;
+    double sum = 0;
+    for (int k = 0; k < 16; ++k) {
+      const TileWords& of_a = context.tiles[row % 8 * 4 + k % 8 / 2];
+      const TileWords& of_b = context.tiles[column * 4 + k % 8 / 2];
+      sum += double(half(of_a.a[row / 8 + k / 8 * 2], k % 2)) * double(half(of_b.b[k / 8], k % 2));
+    }
+    d[i] += static_cast<float>(sum);
+  }
+  yield(State::kAtWarp);
+}
+
 void run(dim3 grid, dim3 size, size_t shared, const std::function<void()>& thread) {
   const size_t threads = size_t{size.x} * size.y * size.z;
   if (threads == 0 || threads > kMaxThreads || grid.x == 0 || grid.y == 0 || grid.z == 0)
     throw std::logic_error("emulated kernel: a grid without threads or a block of more than 1024");
   if (block.fibers.size() < threads) block.fibers.resize(threads);
   block.exchange.assign((threads + kWarp - 1) / kWarp * kWarp, 0);
+  block.tiles.resize(block.exchange.size());
   block.thread = &thread;
   context.block_size = size;
   context.grid_size = grid;

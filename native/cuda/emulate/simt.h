@@ -27,11 +27,17 @@ namespace simt {
 constexpr int kWarp = 32;
 constexpr int kMaxThreads = 1024;
 
+// A lane's part of the factors of a product of tiles.
+struct TileWords {
+  uint32_t a[4], b[2];
+};
+
 // Of the thread that runs now.
 struct Context {
   dim3 thread_index, block_index, block_size, grid_size;
   int lane;
   uint64_t* exchange;  // [kWarp], one per warp
+  TileWords* tiles;    // [kWarp], one per warp
   void* shared;
 };
 extern constinit thread_local Context context;
@@ -51,6 +57,9 @@ T exchange(uint32_t mask, T value, int source) {
   return result;
 }
 
+// mma.m16n8k16 (cuda/kernels/mma.cuh): d += a b, for this lane's four values of d.
+void multiply_tiles(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
+
 }  // namespace simt
 
 // Rounds to nearest, ties to even, as the hardware does.
@@ -67,6 +76,16 @@ inline bf16 __ushort_as_bfloat16(uint16_t bits) { return {bits}; }
 inline uint16_t __bfloat16_as_ushort(bf16 x) { return x.bits; }
 inline float __uint_as_float(uint32_t bits) { return std::bit_cast<float>(bits); }
 inline uint32_t __float_as_uint(float x) { return std::bit_cast<uint32_t>(x); }
+// Byte i of the result is byte (selector >> 4 i) & 7 of first, then second.
+inline uint32_t __byte_perm(uint32_t first, uint32_t second, uint32_t selector) {
+  const uint64_t bytes = uint64_t{second} << 32 | first;
+  uint32_t result = 0;
+  for (int i = 0; i < 4; ++i) {
+    const auto byte = static_cast<uint32_t>(bytes >> (8 * ((selector >> (4 * i)) & 7)) & 0xFF);
+    result |= byte << (8 * i);
+  }
+  return result;
+}
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 
 inline void __syncthreads() { simt::wait_for_block(); }

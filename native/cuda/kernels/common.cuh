@@ -36,6 +36,15 @@ __device__ __forceinline__ void store(T* to, const Values<T, kSize>& values) {
   *reinterpret_cast<Values<T, kSize>*>(to) = values;
 }
 
+// A pointer that was itself read from memory, known to point to device memory: loads need not find out.
+template <typename T>
+__device__ __forceinline__ T* in_device_memory(void* pointer) {
+#ifdef __CUDACC__
+  __builtin_assume(__isGlobal(pointer));
+#endif
+  return static_cast<T*>(pointer);
+}
+
 __device__ __forceinline__ float warp_sum(float x) {
   for (int lanes = kLanes / 2; lanes > 0; lanes /= 2) x += __shfl_xor_sync(kAllLanes, x, lanes);
   return x;

@@ -75,10 +75,14 @@ void store_keys_values(const void* k, const void* v, int64_t stride, const Decod
 // Bytes of scratch memory for decode_attention.
 int64_t decode_scratch(const DecodeShape& shape, const DecodePieces& pieces);
 
+// Which kernel attends: tiles on tensor cores, for bfloat16 and head_dim 32, 64, 96 or 128, or multiply-adds.
+// kAuto: tiles where they can be.
+enum class AttentionKernel { kAuto, kPlain, kTiles };
+
 // out [rows, Hq D] = attention of each row's query over its prompt and its own tokens; zeros for rows without
-// a live slot. A prompt's keys and values are read once for all rows of an item.
+// a live slot. A prompt's keys and values are read once for many rows of an item.
 void decode_attention(void* out, const void* qkv, const DecodeShape& shape, const DecodePieces& pieces,
                       const Schedule& schedule, const Slots& slots, const KvMemory* memory, void* scratch,
-                      Stream stream);
+                      AttentionKernel kernel, Stream stream);
 
 }  // namespace cream::gpu

@@ -2,9 +2,9 @@
 #include <cmath>
 #include <initializer_list>
 #include <stdexcept>
+#include <string>
 
-#include "cuda/kernels/common.cuh"
-#include "cuda/kernels/decode.h"
+#include "cuda/kernels/decode_attention.cuh"
 
 // A block takes one item (a stretch of a prompt with the rows that share it, or a stretch of one row's own
 // tokens) and one key/value head. A group of kGroup lanes walks over every n-th token, with its own running
@@ -15,67 +15,15 @@ namespace cream::gpu {
 
 namespace {
 
-constexpr int kBlockThreads = 128;
 constexpr int kUnroll = 4;            // tokens in flight per group
 constexpr int64_t kMaxBlocks = 2048;  // beyond it blocks walk over items
 
-struct Call {
-  Schedule schedule;
-  Slots slots;
-  const KvMemory* memory;
-  DecodePieces pieces;
-  int64_t layer;
-  float* mixed;  // [rows, pieces, heads, head_dim] weighted sums of values
-  float* sums;   // [rows, pieces, heads, 2] maximum of the scores, sum of exp(score - maximum)
-  int32_t rows, heads, kv_heads, head_dim, window, num_pieces;
-  float scale;
-};
-
-struct Item {
-  int first_row, num_rows;
-  int64_t place;   // of the first token in the cache
-  int begin, end;  // tokens; 0 is the first of the prompt or of the response
-  int piece;
-};
-
-__device__ __forceinline__ int live_slot(const Call& call, int row) {
-  const int slot = call.schedule.row_slots[row];
-  return slot >= 0 && call.slots.state[slot] == static_cast<int32_t>(SlotState::kLive) ? slot : -1;
-}
-
-// First visible token, counted from the first of the prompt.
-__device__ __forceinline__ int visible_from(const Call& call, int slot) {
-  const int length = call.slots.prompt_length[slot] + call.slots.count[slot];
-  return call.window > 0 && length > call.window ? length - call.window : 0;
-}
-
-// Item number `index`: prompt items first. An item without tokens has begin = end.
-__device__ __forceinline__ Item item_at(const Call& call, int64_t index, int num_items) {
-  if (index < num_items) {
-    const PromptItem item = call.schedule.items[index];
-    return {item.first_row, item.num_rows, item.arena, item.begin, item.end, item.piece};
-  }
-  const int row = static_cast<int>((index - num_items) % call.rows);
-  const int piece = static_cast<int>((index - num_items) / call.rows);
-  const int slot = live_slot(call, row);
-  if (slot < 0) return {row, 1, 0, 0, 0, 0};
-  const int begin = piece * static_cast<int>(call.pieces.response_tokens);
-  const int limit = begin + static_cast<int>(call.pieces.response_tokens);
-  const int count = call.slots.count[slot];
-  return {row,
-          1,
-          call.memory->arena_tokens + slot * call.memory->slot_tokens,
-          begin,
-          count > begin ? (count < limit ? count : limit) : begin,
-          static_cast<int>(call.pieces.prompt_count) + piece};
-}
-
 // kVectors vectors of kSize columns per lane; queries come kRows at a time.
 template <typename T, int kSize, int kGroup, int kVectors, int kRows>
-__global__ void __launch_bounds__(kBlockThreads, kRows * kSize * kVectors <= 32 ? 3 : 2)
-    attention_kernel(Call call, const T* qkv) {
+__global__ void __launch_bounds__(kAttentionThreads, kRows * kSize * kVectors <= 32 ? 3 : 2)
+    attention_kernel(AttentionCall call, const T* qkv) {
   constexpr int kColumns = kSize * kVectors;
-  constexpr int kGroups = kBlockThreads / kGroup;
+  constexpr int kGroups = kAttentionThreads / kGroup;
   CREAM_DYNAMIC_SHARED(float, shared);
   const int lane = threadIdx.x % kGroup, group = threadIdx.x / kGroup;
   const int kv_head = blockIdx.y, per_kv = call.heads / call.kv_heads, dim = call.head_dim;
@@ -84,13 +32,13 @@ __global__ void __launch_bounds__(kBlockThreads, kRows * kSize * kVectors <= 32 
   const auto column = [&](int v) { return (v * kGroup + lane) * kSize; };
 
   for (int64_t index = blockIdx.x; index < total; index += gridDim.x) {
-    const Item item = item_at(call, index, num_items);
+    const AttentionItem item = item_at(call, index, num_items);
     if (item.begin == item.end) continue;
     const bool own = index >= num_items;
     const int64_t head_begin =
         ((call.layer * call.kv_heads + kv_head) * call.memory->tokens + item.place) * dim;
-    const T* keys = static_cast<const T*>(call.memory->keys) + head_begin;
-    const T* values = static_cast<const T*>(call.memory->values) + head_begin;
+    const T* keys = in_device_memory<const T>(call.memory->keys) + head_begin;
+    const T* values = in_device_memory<const T>(call.memory->values) + head_begin;
 
     // Queries q0 .. q0 + kRows - 1 of the item: query q is head q % per_kv of row q / per_kv.
     const int num_queries = item.num_rows * per_kv;
@@ -100,13 +48,9 @@ __global__ void __launch_bounds__(kBlockThreads, kRows * kSize * kVectors <= 32 
       for (int m = 0; m < kRows; ++m) {
         top[m] = -INFINITY;
         sum[m] = 0;
-        from[m] = item.end;
         const int row = item.first_row + (q0 + m) / per_kv;
         const int slot = q0 + m < num_queries ? live_slot(call, row) : -1;
-        if (slot >= 0) {
-          from[m] = visible_from(call, slot) - (own ? call.slots.prompt_length[slot] : 0);
-          from[m] = from[m] > item.begin ? from[m] : item.begin;
-        }
+        from[m] = visible_from(call, item, slot, own);
         const int head = kv_head * per_kv + (q0 + m) % per_kv;
         const T* q = qkv + (static_cast<int64_t>(row) * (call.heads + 2 * call.kv_heads) + head) * dim;
         for (int v = 0; v < kVectors; ++v) {
@@ -193,25 +137,10 @@ __global__ void __launch_bounds__(kBlockThreads, kRows * kSize * kVectors <= 32 
         }
       }
       __syncthreads();
-      for (int i = threadIdx.x; i < kRows * dim; i += kBlockThreads) {
-        const int m = i / dim, c = i % dim, q = q0 + m;
-        if (q >= num_queries) continue;
-        float best = -INFINITY;
-        for (int g = 0; g < kGroups; ++g) best = fmaxf(best, shared[(g * kRows + m) * width + dim]);
-        float total_mixed = 0, total_sum = 0;
-        for (int g = 0; g < kGroups && best > -INFINITY; ++g) {
-          const float* part = shared + (g * kRows + m) * width;
-          const float factor = expf(part[dim] - best);
-          total_mixed += part[c] * factor;
-          total_sum += part[dim + 1] * factor;
-        }
-        const int row = item.first_row + q / per_kv, head = kv_head * per_kv + q % per_kv;
-        const int64_t to = (static_cast<int64_t>(row) * call.num_pieces + item.piece) * call.heads + head;
-        call.mixed[to * dim + c] = total_mixed;
-        if (c == 0) {
-          call.sums[to * 2] = best;
-          call.sums[to * 2 + 1] = total_sum;
-        }
+      for (int i = threadIdx.x; i < kRows * dim; i += kAttentionThreads) {
+        const int m = i / dim, c = i % dim;
+        if (q0 + m < num_queries)
+          merge_parts(call, item, kv_head, q0 + m, c, shared + m * width, kGroups, kRows * width);
       }
       __syncthreads();
     }
@@ -220,8 +149,8 @@ __global__ void __launch_bounds__(kBlockThreads, kRows * kSize * kVectors <= 32 
 
 // One warp per row and head.
 template <typename T>
-__global__ void __launch_bounds__(kBlockThreads) merge_kernel(Call call, T* out) {
-  constexpr int kPerBlock = kBlockThreads / kLanes;
+__global__ void __launch_bounds__(kAttentionThreads) merge_kernel(AttentionCall call, T* out) {
+  constexpr int kPerBlock = kAttentionThreads / kLanes;
   const int64_t item = static_cast<int64_t>(blockIdx.x) * kPerBlock + threadIdx.x / kLanes;
   if (item >= static_cast<int64_t>(call.rows) * call.heads) return;
   const int row = static_cast<int>(item / call.heads), head = static_cast<int>(item % call.heads);
@@ -274,6 +203,27 @@ void with_layout(const DecodeShape& shape, bool aligned, const Body& body) {
   });
 }
 
+void start_plain_attention(const AttentionCall& call, const void* qkv, const DecodeShape& shape, bool aligned,
+                           dim3 grid, Stream stream) {
+  with_layout(shape, aligned, [&](auto zero, auto size, auto group, auto vectors) {
+    using T = decltype(zero);
+    constexpr int kSize = decltype(size)::value, kGroup = decltype(group)::value;
+    constexpr int kVectors = decltype(vectors)::value;
+    const auto start = [&](auto rows) {
+      constexpr int kRows = decltype(rows)::value;
+      const size_t shared = sizeof(float) * (kAttentionThreads / kGroup) * kRows * (shape.head_dim + 2);
+      launch(&attention_kernel<T, kSize, kGroup, kVectors, kRows>, grid, kAttentionThreads, shared, stream,
+             call, static_cast<const T*>(qkv));
+    };
+    const bool many = shape.num_heads / shape.num_kv_heads > 4;
+    if constexpr (kSize * kVectors <= 8) {
+      many ? start(Constant<8>{}) : start(Constant<4>{});
+    } else {
+      start(Constant<4>{});
+    }
+  });
+}
+
 int64_t mixed_bytes(const DecodeShape& shape, const DecodePieces& pieces) {
   return (shape.rows * pieces.count() * shape.num_heads * shape.head_dim * 4 + 15) / 16 * 16;
 }
@@ -286,44 +236,41 @@ int64_t decode_scratch(const DecodeShape& shape, const DecodePieces& pieces) {
 
 void decode_attention(void* out, const void* qkv, const DecodeShape& shape, const DecodePieces& pieces,
                       const Schedule& schedule, const Slots& slots, const KvMemory* memory, void* scratch,
-                      Stream stream) {
+                      AttentionKernel kernel, Stream stream) {
   if (shape.rows == 0) return;
   if (shape.head_dim > kMaxDecodeHead) throw std::invalid_argument("decode_attention: head_dim above 256");
-  const Call call{schedule,
-                  slots,
-                  memory,
-                  pieces,
-                  shape.layer,
-                  static_cast<float*>(scratch),
-                  reinterpret_cast<float*>(static_cast<char*>(scratch) + mixed_bytes(shape, pieces)),
-                  static_cast<int32_t>(shape.rows),
-                  static_cast<int32_t>(shape.num_heads),
-                  static_cast<int32_t>(shape.num_kv_heads),
-                  static_cast<int32_t>(shape.head_dim),
-                  static_cast<int32_t>(shape.window),
-                  static_cast<int32_t>(pieces.count()),
-                  1.0f / std::sqrt(static_cast<float>(shape.head_dim))};
+  const AttentionCall call{schedule,
+                           slots,
+                           memory,
+                           pieces,
+                           shape.layer,
+                           static_cast<float*>(scratch),
+                           reinterpret_cast<float*>(static_cast<char*>(scratch) + mixed_bytes(shape, pieces)),
+                           static_cast<int32_t>(shape.rows),
+                           static_cast<int32_t>(shape.num_heads),
+                           static_cast<int32_t>(shape.num_kv_heads),
+                           static_cast<int32_t>(shape.head_dim),
+                           static_cast<int32_t>(shape.window),
+                           static_cast<int32_t>(pieces.count()),
+                           1.0f / std::sqrt(static_cast<float>(shape.head_dim))};
   const bool aligned = is_aligned({qkv}, {shape.head_dim}, bytes_of(shape.dtype));
   const auto blocks = static_cast<unsigned>(std::min(shape.rows * pieces.count(), kMaxBlocks));
   const dim3 grid(blocks, static_cast<unsigned>(shape.num_kv_heads));
-  with_layout(shape, aligned, [&](auto zero, auto size, auto group, auto vectors) {
+  const bool can_tile = has_tile_attention(shape, aligned);
+  if (kernel == AttentionKernel::kTiles && !can_tile)
+    throw std::invalid_argument(
+        "decode_attention: tiles are for bfloat16 and head_dim 32, 64, 96 or 128, not for " +
+        std::string(shape.dtype == Dtype::kBFloat16 ? "bfloat16" : "float32") + " and " +
+        std::to_string(shape.head_dim));
+  if (can_tile && kernel != AttentionKernel::kPlain) {
+    start_tile_attention(call, qkv, grid, stream);
+  } else {
+    start_plain_attention(call, qkv, shape, aligned, grid, stream);
+  }
+  const unsigned merges = blocks_for(shape.rows * shape.num_heads, kAttentionThreads / kLanes);
+  with_access(shape.dtype, false, [&](auto zero, auto) {
     using T = decltype(zero);
-    constexpr int kSize = decltype(size)::value, kGroup = decltype(group)::value;
-    constexpr int kVectors = decltype(vectors)::value;
-    const auto start = [&](auto rows) {
-      constexpr int kRows = decltype(rows)::value;
-      const size_t shared = sizeof(float) * (kBlockThreads / kGroup) * kRows * (shape.head_dim + 2);
-      launch(&attention_kernel<T, kSize, kGroup, kVectors, kRows>, grid, kBlockThreads, shared, stream, call,
-             static_cast<const T*>(qkv));
-    };
-    const bool many = shape.num_heads / shape.num_kv_heads > 4;
-    if constexpr (kSize * kVectors <= 8) {
-      many ? start(Constant<8>{}) : start(Constant<4>{});
-    } else {
-      start(Constant<4>{});
-    }
-    launch(&merge_kernel<T>, blocks_for(shape.rows * shape.num_heads, kBlockThreads / kLanes), kBlockThreads,
-           0, stream, call, static_cast<T*>(out));
+    launch(&merge_kernel<T>, merges, kAttentionThreads, 0, stream, call, static_cast<T*>(out));
   });
 }
 
