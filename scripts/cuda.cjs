@@ -12,13 +12,15 @@ const DEFAULT_ARCHS = '80;90';
 
 class CudaError extends Error {}
 
-/** Device files of NVIDIA's driver, on Linux and in WSL. */
+/** Device files of NVIDIA's driver, on Linux and in WSL; where a sandbox shows none, what its own program says. */
 function hasDevice() {
   try {
-    return fs.readdirSync('/dev').some((name) => /^nvidia\d+$/.test(name) || name === 'dxg');
+    if (fs.readdirSync('/dev').some((name) => /^nvidia\d+$/.test(name) || name === 'dxg')) return true;
   } catch {
-    return false;
+    // no /dev to look into
   }
+  const { status, stdout } = spawnSync('nvidia-smi', ['-L'], { encoding: 'utf8', timeout: 30_000 });
+  return status === 0 && /^GPU \d+:/m.test(stdout);
 }
 
 /** true or false where somebody says so (--cuda, --no-cuda, CREAM_CUDA), undefined where nobody does. */

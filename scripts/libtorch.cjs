@@ -147,12 +147,16 @@ function inspect(directory) {
 function pythonTorch() {
   const code =
     'import importlib.util as u; s = u.find_spec("torch"); print(s.submodule_search_locations[0] if s else "")';
-  try {
-    const options = { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'], timeout: 20_000 };
-    return execFileSync('python3', ['-c', code], options).trim() || undefined;
-  } catch {
-    return undefined;
+  const options = { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'], timeout: 20_000 };
+  for (const python of ['python3', 'python']) {
+    try {
+      const found = execFileSync(python, ['-c', code], options).trim();
+      if (found) return found;
+    } catch {
+      // not there, or not Python 3
+    }
   }
+  return undefined;
 }
 
 /** Where LibTorch may be, in the order of preference. `remembered` is what the last build used. */

@@ -165,7 +165,11 @@ function cmakeJs(command, options, definitions) {
   const args = [cli, command, '--directory', ROOT, '--out', BUILD, '--log-level', 'warn'];
   if (command === 'build') args.push('--parallel', String(options.jobs ?? defaultJobs()));
   for (const [name, value] of Object.entries(definitions)) args.push(`--CD${name}=${value}`);
-  return spawnSync(process.execPath, args, { stdio: ['ignore', 2, 2], cwd: ROOT }).status === 0;
+  // Compilers' temporary files, 20 MB for each nvcc: /tmp may be small.
+  const scratch = path.join(BUILD, 'tmp');
+  fs.mkdirSync(scratch, { recursive: true });
+  const env = { ...process.env, TMPDIR: scratch };
+  return spawnSync(process.execPath, args, { stdio: ['ignore', 2, 2], cwd: ROOT, env }).status === 0;
 }
 
 function compile(libtorch, options, cuda) {
@@ -259,6 +263,7 @@ function build(options, isNeeded = () => true) {
     fs.rmSync(STAMP, { force: true });
     const before = fingerprint(libtorch, kept, cuda); // an edit during the build must not be missed
     compile(libtorch, { ...kept, jobs: options.jobs }, cuda);
+    fs.rmSync(path.join(BUILD, 'tmp'), { recursive: true, force: true });
     if (cuda) checkLoading();
     write(RECORD, { libtorch, source, rejected, options: kept, cuda, whyCuda: why, cpuFlags: cpuFlags() });
     write(STAMP, { fingerprint: before });
