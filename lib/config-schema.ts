@@ -47,10 +47,12 @@ const trainingOptions = (defaults: { epochs: number; learningRate: number }) => 
       'Memory bound: a batch is split into micro-batches of at most so many tokens. auto: what fits into the free memory when the training begins. Where a micro-batch does not fit, the bound is halved.',
     ),
   recompute: z
-    .enum(['selective', 'full', 'none'])
+    .union([z.enum(['selective', 'full', 'none']), count], {
+      error: 'must be selective, full, none or a number of layers',
+    })
     .default('selective')
     .describe(
-      'What the backward computes again to save memory: the norms (selective), all but the input of each layer (full: a third more work), or nothing. The same results to the bit.',
+      'What the backward computes again to save memory: the norms (selective), all but the input of each layer (full: a third more work), the norms and the gate and up projections of so many layers (a number), or nothing. The same results to the bit.',
     ),
   momentsDtype: z
     .enum(['float32', 'bfloat16'])

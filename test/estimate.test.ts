@@ -125,6 +125,7 @@ t.test('the command prints tables, and one JSON object', async (t) => {
   const gpu = await cream(['estimate', file, '--gpu', 'h200']);
   t.equal(gpu.code, 0, gpu.stderr);
   t.match(gpu.stdout, /low half of the float32 master|two moments/);
+  t.notMatch(gpu.stdout, 'host memory', 'a small model waits on the GPU');
   t.match(gpu.stdout, /derived for one H200 \(SXM\), not measured: 791 TFLOP\/s and 4\.32 TB\/s/);
   t.match((await cream(['estimate', file, '--gpu', 'b200'])).stderr, /--gpu must be one of h200, h100/);
   const json = await cream(['estimate', file, '--no-time', '--response-tokens', '4', '--json']);

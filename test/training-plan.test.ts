@@ -1,6 +1,7 @@
 import t from 'tap';
 import { readModelConfig } from '../lib/data/model-config.js';
-import { ASSUMED, decodeFloor, GPUS, gpuSeconds, liveSequences } from '../lib/estimate/gpu.js';
+import { ASSUMED, decodeFloor, GPUS, gpuSeconds, liveSequences, passesOf } from '../lib/estimate/gpu.js';
+import { hostBytesOf } from '../lib/estimate/memory.js';
 import { type PlanOptions, planTraining, trainingMemory } from '../lib/estimate/training-plan.js';
 import { stagesOf, type Workload } from '../lib/estimate/work.js';
 import { validateConfig } from '../lib/config.js';
@@ -63,10 +64,11 @@ t.test(
       h200.totalBytes,
       h200.parts.reduce((sum, { bytes }) => sum + bytes, 0),
     );
-    t.ok(h200.totalBytes - h200.parts[0]!.bytes <= 0.94 * h200.freeBytes);
+    t.ok(h200.totalBytes <= 135e9, `${h200.totalBytes}`);
+    t.ok(h200.totalBytes - h200.parts[0]!.bytes <= 0.88 * h200.freeBytes);
     const next = trainingMemory(gpu, WHOLE, h200.maxTokensPerBatch + 256).slice(1);
     t.ok(
-      next.reduce((sum, { bytes }) => sum + bytes, 0) > 0.94 * h200.freeBytes,
+      next.reduce((sum, { bytes }) => sum + bytes, 0) > 0.88 * h200.freeBytes,
       'one step more does not fit',
     );
 
@@ -76,6 +78,52 @@ t.test(
     t.equal(small.maxTokensPerBatch, 1024, 'no more than a batch, rounded up');
   },
 );
+
+t.test(
+  'LoRA of rank 32 at 8 k tokens: 40 GB with gate and up of a quarter of the layers computed again',
+  async (t) => {
+    const targetModules = [
+      'q_proj',
+      'k_proj',
+      'v_proj',
+      'o_proj',
+      'gate_proj',
+      'up_proj',
+      'down_proj',
+    ] as const;
+    const lora = {
+      rank: 32,
+      alpha: 64,
+      dropout: 0,
+      rankStabilized: false,
+      targetModules: [...targetModules],
+    };
+    const total = (recompute: PlanOptions['recompute']) =>
+      trainingMemory(
+        { ...gpu, lora },
+        { recompute, momentsDtype: 'float32', gradientsDtype: 'float32' },
+        8192,
+      )
+        .map(({ bytes }) => bytes)
+        .reduce((sum, bytes) => sum + bytes, 0);
+    t.ok(total(8) <= 40e9, `${total(8)}`);
+    t.ok(total('selective') > total(1) && total(1) > total(8) && total(32) > total('full'));
+    t.equal(total(99), total(32));
+    const passes = (recompute: PlanOptions['recompute']) => passesOf(recompute, true, model);
+    t.strictSame([passes('selective'), passes('full')], [2, 3]);
+    t.ok(passes(8) > 2.12 && passes(8) < 2.14 && passes(8) === 2 + (passes(32) - 2) / 4, `${passes(8)}`);
+  },
+);
+
+t.test('the base and the previous policy of 8B wait in host memory', async (t) => {
+  const config = validateConfig({ model: 'm', data: { prompts: 'p.jsonl' } });
+  const host = (changes: Parameters<typeof validateConfig>[0]) =>
+    hostBytesOf({ ...config, ...(changes as Partial<typeof config>) }, model, 'bfloat16', GPUS.h200.bytes);
+  t.equal(host({}), 2 * 2 * PARAMETERS);
+  t.equal(host({ iterations: 1 }), 2 * PARAMETERS);
+  t.equal(host({ iterations: 0 }), 0);
+  t.equal(hostBytesOf(config, model, 'bfloat16', 1000 * 2 ** 30), 0, 'they fit on a GPU so large');
+});
 
 t.test('what is set is kept', async (t) => {
   t.match(plan({ maxTokensPerBatch: 2000, freeBytes: 400 * GIB }), { maxTokensPerBatch: 2000 });

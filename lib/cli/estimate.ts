@@ -62,6 +62,7 @@ function asText(result: Estimate): string {
     ),
     `peak ${formatBytes(result.peakBytes)} of ${formatBytes(result.machineBytes)}` +
       (result.gpu === undefined ? '' : ` on one ${result.gpu.name}`),
+    ...(result.hostBytes ? [`${formatBytes(result.hostBytes)} of host memory for models that wait`] : []),
     '',
     formatTable(
       ['disk', 'size'],

@@ -10,7 +10,7 @@ import { promptsPerIteration, readPrompts, readSftExamples } from '../run/inputs
 import { loraOptions } from '../run/models.js';
 import { diskOf } from './disk.js';
 import { type Gpu, gpuSeconds } from './gpu.js';
-import { memoryOf, type MemoryPart, type StageMemory } from './memory.js';
+import { hostBytesOf, memoryOf, type MemoryPart, type StageMemory } from './memory.js';
 import { probeSpeed, type Speed } from './probe.js';
 import { adapterParameters, type Dtype, parameterCounts } from './sizes.js';
 import { type StageWork, stagesOf, type Workload } from './work.js';
@@ -38,6 +38,8 @@ export interface Estimate {
   memory: StageMemory[];
   /** Largest of `memory`, in bytes, and what the machine, or the GPU, has. */
   peakBytes: number;
+  /** Of the GPU's host, pinned, for models that wait; only with a GPU. */
+  hostBytes?: number;
   machineBytes: number;
   /** The GPU that memory and times are derived for. */
   gpu?: Gpu;
@@ -169,7 +171,8 @@ export async function estimate(config: CreamConfig, options: EstimateOptions): P
   if (gpu !== undefined) {
     const times = gpuSeconds(config, shape, dtype, workload, result.stages, gpu);
     const stages = result.stages.map((stage, i) => ({ ...stage, seconds: times[i]! }));
-    return { ...result, gpu, stages, seconds: times.reduce((sum, seconds) => sum + seconds, 0) };
+    const hostBytes = hostBytesOf(config, shape, dtype, gpu.bytes);
+    return { ...result, gpu, hostBytes, stages, seconds: times.reduce((sum, seconds) => sum + seconds, 0) };
   }
   if (!options.probe) return result;
 

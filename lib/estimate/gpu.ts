@@ -1,7 +1,14 @@
 import type { CreamConfig } from '../config.js';
 import type { ModelConfig } from '../data/model-config.js';
 import { loraOptions } from '../run/models.js';
-import { adapterParameters, bytesOf, type Dtype, kvBytesPerToken, parameterCounts } from './sizes.js';
+import {
+  adapterParameters,
+  bytesOf,
+  type Dtype,
+  kvBytesPerToken,
+  parameterCounts,
+  type Recompute,
+} from './sizes.js';
 import type { Lengths, StageWork, Workload } from './work.js';
 
 // Times on a GPU that is not here, from arithmetic alone: the work of a stage, the GPU's published speed, and the share
@@ -83,10 +90,16 @@ const scoreFloor = ({ model, gpu }: Shape, rows: number, targets: number): numbe
 
 /**
  * How often a training's parameters work on a row, in units of 2 FLOP: forward, gradient by the input and, unless
- * adapters are trained, by the weights; once more where all activations are computed again.
+ * adapters are trained, by the weights; once more, or a part of it, where activations are computed again.
  */
-export const passesOf = (recompute: CreamConfig['train']['recompute'], lora: boolean): number =>
-  (lora ? 2 : 3) + (recompute === 'full' ? 1 : 0);
+export function passesOf(recompute: Recompute, lora: boolean, model: ModelConfig): number {
+  const { numLayers, hiddenSize, intermediateSize } = model;
+  const passes = lora ? 2 : 3;
+  if (recompute === 'full') return passes + 1;
+  if (typeof recompute === 'string') return passes;
+  const gateUp = (2 * hiddenSize * intermediateSize) / parameterCounts(model).layer;
+  return passes + (Math.min(recompute, numLayers) / numLayers) * gateUp;
+}
 
 /** AdamW's traffic, bytes per parameter and step: weight and low half, gradient, two moments, each read and written. */
 const optimizerBytes = (dtype: Dtype, moments: Dtype): number =>
@@ -104,7 +117,7 @@ function trainSeconds(
   const lora = loraOptions(config.lora);
   const rows = examples * options.epochs * (prompt + responses * Math.max(0, response - 1));
   const targets = examples * options.epochs * responses * response;
-  const compute = passesOf(options.recompute, lora !== undefined) * scoreFloor(shape, rows, targets);
+  const compute = passesOf(options.recompute, lora !== undefined, model) * scoreFloor(shape, rows, targets);
   const steps = Math.ceil(examples / options.batchSize) * options.epochs;
   const trained = lora === undefined ? parameterCounts(model).total : adapterParameters(model, lora);
   const update = (steps * trained * optimizerBytes(dtype, options.momentsDtype)) / gpu.bandwidth;

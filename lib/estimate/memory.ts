@@ -1,6 +1,7 @@
 import type { CreamConfig } from '../config.js';
 import type { ModelConfig } from '../data/model-config.js';
-import { loraOptions } from '../run/models.js';
+import { IDLE_SHARE, loraOptions } from '../run/models.js';
+import { scoringNeeds } from '../scoring-needs.js';
 import {
   adapterParameters,
   bytesOf,
@@ -48,6 +49,19 @@ function keysAndValues(
   const blocks = (tokens: number) => Math.ceil(tokens / KV_BLOCK) * KV_BLOCK;
   const tokens = live * blocks(maxNewTokens - 1) + Math.min(live, chunkSize) * blocks(lengths.prompt);
   return Math.min(tokens * kvBytesPerToken(model, dtype), room * KV_SHARE);
+}
+
+/** Pinned memory of a GPU's host for the models that wait while the policy samples and trains, in bytes. */
+export function hostBytesOf(config: CreamConfig, model: ModelConfig, dtype: Dtype, gpuBytes: number): number {
+  if (config.lora !== undefined || config.iterations === 0) return 0;
+  const { base, previous } = scoringNeeds(config);
+  const isAsked = {
+    base: base || config.pairing.rejectedFrom === 'base',
+    previous: previous && config.iterations > 1,
+  };
+  const bytes =
+    (Number(isAsked.base) + Number(isAsked.previous)) * parameterCounts(model).total * bytesOf(dtype);
+  return bytes <= IDLE_SHARE * gpuBytes ? 0 : bytes;
 }
 
 /** The larger training of a run, as it will be planned on a machine with `room` bytes of memory. */

@@ -4,7 +4,8 @@ import type { ModelConfig } from '../data/model-config.js';
 // How many bytes the engine keeps for a model of a given shape: what native/ allocates, as arithmetic.
 
 export type Dtype = 'float32' | 'bfloat16';
-export type Recompute = 'selective' | 'full' | 'none';
+/** A number: selective, and the gate and up projections of so many layers. */
+export type Recompute = 'selective' | 'full' | 'none' | number;
 /** The engine's path: their chunks of logits and their masters differ. */
 export type EngineKind = 'cpu' | 'gpu';
 
@@ -61,7 +62,7 @@ export function savedBytesPerRow(
   dtype: Dtype,
   recompute: Recompute = 'selective',
 ): number {
-  const { hiddenSize: c, numLayers } = config;
+  const { hiddenSize: c, intermediateSize: f, numLayers } = config;
   const layer = savedBytesPerLayerRow(config, dtype);
   switch (recompute) {
     case 'selective':
@@ -70,12 +71,20 @@ export function savedBytesPerRow(
       return numLayers * (layer + 2 * c * bytesOf(dtype));
     case 'full': // the input of every layer, and all of the one that is computed again
       return numLayers * c * bytesOf(dtype) + layer;
+    default:
+      return numLayers * layer - Math.min(recompute, numLayers) * 2 * f * bytesOf(dtype);
   }
 }
 
 /** One row of a training step: what is kept, and the widest moment beside it. */
 export function activationBytesPerRow(config: ModelConfig, dtype: Dtype, recompute: Recompute): number {
-  return savedBytesPerRow(config, dtype, recompute) + workingBytesPerRow(config, dtype);
+  const forward = savedBytesPerRow(config, dtype, recompute) + workingBytesPerRow(config, dtype);
+  if (typeof recompute === 'string') return forward;
+  // When the backward comes to the layers whose gate|up it computes again, the others are gone.
+  const { hiddenSize: c, intermediateSize: f, numLayers } = config;
+  const again = Math.min(recompute, numLayers);
+  const backward = again * (savedBytesPerLayerRow(config, dtype) - 2 * f * bytesOf(dtype));
+  return Math.max(forward, backward + (4 * f + 5 * c) * bytesOf(dtype));
 }
 
 /** The widest moment of one row in a forward pass: residual, norm, gate|up, their product and its projection. */
@@ -102,19 +111,28 @@ export function adapterParameters(config: ModelConfig, lora: LoraOptions | undef
   return config.numLayers * lora.rank * lora.targetModules.reduce((sum, module) => sum + sides[module], 0);
 }
 
-const HEAD_ROWS = { cpu: 512, gpu: 8192 } as const;
+const HEAD_ROWS = { cpu: 512, gpu: 8192, gpuFrozen: 2048 } as const;
+
+interface HeadUse {
+  engine: EngineKind;
+  dtype: Dtype;
+  rows: number;
+  /** Adapters are trained, not the head. */
+  isFrozen?: boolean;
+}
 
 /** One chunk of logits, and its gradient in training, in bytes. On a GPU the gradient takes the logits' place. */
 export function headBytes(
   { vocabSize }: ModelConfig,
   purpose: 'score' | 'train',
-  { engine, dtype, rows }: { engine: EngineKind; dtype: Dtype; rows: number } = {
+  { engine, dtype, rows, isFrozen = false }: HeadUse = {
     engine: 'cpu',
     dtype: 'float32',
     rows: Number.POSITIVE_INFINITY,
   },
 ): number {
-  if (engine === 'gpu') return Math.min(HEAD_ROWS.gpu, rows) * vocabSize * bytesOf(dtype);
+  const most = isFrozen ? HEAD_ROWS.gpuFrozen : HEAD_ROWS.gpu;
+  if (engine === 'gpu') return Math.min(most, rows) * vocabSize * bytesOf(dtype);
   return HEAD_ROWS.cpu * vocabSize * 4 * (purpose === 'train' ? 2 : 1);
 }
 

@@ -56,7 +56,10 @@ export function trainingMemory(
       what: `activations of ${Math.round(rows)} tokens`,
       bytes: rows * activationBytesPerRow(model, dtype, recompute),
     },
-    { what: 'chunk of logits and its gradient', bytes: headBytes(model, 'train', { engine, dtype, rows }) },
+    {
+      what: 'chunk of logits and its gradient',
+      bytes: headBytes(model, 'train', { engine, dtype, rows, isFrozen: lora !== undefined }),
+    },
   );
   return parts;
 }
@@ -86,8 +89,14 @@ export interface PlanOptions {
   freeBytes: number;
 }
 
-/** Left free: what allocators lose in gaps, and what libraries take for themselves. */
+/**
+ * Left free: what allocators lose in gaps, and what libraries take for themselves. Beyond EFFICIENT tokens more room is
+ * worth more than a larger micro-batch, and float32 sums of gradients are not worth less.
+ */
 const RESERVE = 0.06;
+const COMFORT = 0.12;
+/** Micro-batches from which on matrix products of large models run at full speed. */
+const EFFICIENT = 4096;
 /** Larger micro-batches make matrix products no faster. */
 const MOST_TOKENS = 16_384;
 const STEP = 256;
@@ -97,7 +106,6 @@ const sum = (parts: readonly MemoryPart[]) => parts.reduce((bytes, part) => byte
 /** Chooses what was left to `auto`, and says what the training needs. */
 export function planTraining(shape: TrainingShape, options: PlanOptions): TrainingPlan {
   const { recompute, momentsDtype, longest, batchRows, freeBytes } = options;
-  const room = freeBytes * (1 - RESERVE);
   const mayBeHalf = shape.engine === 'gpu' && shape.dtype === 'bfloat16' && shape.lora === undefined;
   const candidates: Dtype[] =
     options.gradientsDtype === 'auto'
@@ -106,14 +114,16 @@ export function planTraining(shape: TrainingShape, options: PlanOptions): Traini
         : ['float32']
       : [options.gradientsDtype];
   const most = Math.max(longest, Math.min(batchRows, MOST_TOKENS));
+  const enough = Math.min(most, EFFICIENT);
 
-  const planWith = (gradientsDtype: Dtype): TrainingPlan => {
+  const planWith = (gradientsDtype: Dtype): TrainingPlan & { isRoomy: boolean } => {
     const memory = (rows: number) => trainingMemory(shape, { recompute, momentsDtype, gradientsDtype }, rows);
-    const fitsAt = (rows: number) => sum(memory(rows).slice(1)) <= room;
+    const fitsAt = (rows: number, reserve: number) => sum(memory(rows).slice(1)) <= freeBytes * (1 - reserve);
+    const wanted = (rows: number) => fitsAt(rows, rows > enough ? COMFORT : RESERVE);
     let maxTokensPerBatch: number;
     if (options.maxTokensPerBatch === 'auto') {
       maxTokensPerBatch = Math.ceil(most / STEP) * STEP;
-      while (maxTokensPerBatch > longest && !fitsAt(Math.min(maxTokensPerBatch, most))) {
+      while (maxTokensPerBatch > longest && !wanted(Math.min(maxTokensPerBatch, most))) {
         maxTokensPerBatch = Math.max(longest, maxTokensPerBatch - STEP);
       }
     } else {
@@ -127,15 +137,12 @@ export function planTraining(shape: TrainingShape, options: PlanOptions): Traini
       freeBytes,
       maxTokensPerBatch,
       gradientsDtype,
-      fits: fitsAt(rows),
+      fits: fitsAt(rows, RESERVE),
+      isRoomy: fitsAt(rows, COMFORT) && (options.maxTokensPerBatch !== 'auto' || maxTokensPerBatch >= enough),
     };
   };
   const plans = candidates.map(planWith);
   // bfloat16 sums only where float32 ones leave too little room for an efficient micro-batch.
-  const enough = Math.min(most, 4096);
-  return (
-    plans.find(
-      (plan) => plan.fits && (options.maxTokensPerBatch !== 'auto' || plan.maxTokensPerBatch >= enough),
-    ) ?? plans.at(-1)!
-  );
+  const { isRoomy: _, ...plan } = plans.find(({ isRoomy }) => isRoomy) ?? plans.at(-1)!;
+  return plan;
 }

@@ -136,7 +136,8 @@ export interface NativeRateFactors {
   layerDecay?: number;
 }
 
-export type NativeRecompute = 'selective' | 'full' | 'none';
+/** A number: selective, and the gate and up projections of so many layers. */
+export type NativeRecompute = 'selective' | 'full' | 'none' | number;
 
 export interface NativeSftExample {
   promptIds: Int32Array;

@@ -23,7 +23,7 @@ export interface ModelsOptions {
 }
 
 /** Idle models stay on the GPU through sampling and training while they take at most this share of it together. */
-const IDLE_SHARE = 0.05;
+export const IDLE_SHARE = 0.05;
 /** Of the GPU's memory, what a scoring pass needs beside the weights. */
 const WORKING_SHARE = 0.1;
 /** Of the host's free memory, what stays free beside models that wait. */

@@ -30,8 +30,14 @@ at::ScalarType optional_dtype(const Argument& options, const char* name) {
   return value.value().IsUndefined() ? at::kFloat : value.dtype();
 }
 
+// 'selective', 'full', 'none', or selective and the gate and up projections of so many layers.
+RecomputePlan to_recompute(const Argument& recompute) {
+  if (recompute.value().IsUndefined()) return {};
+  if (recompute.value().IsNumber()) return {Recompute::kSelective, recompute.integer(1, INT32_MAX)};
+  return {static_cast<Recompute>(recompute.choice({"selective", "full", "none"}))};
+}
+
 AdamWOptions to_adamw(const Argument& options) {
-  const Argument recompute = options.field("recompute");
   return {.beta1 = options.field("beta1").number(0, 1),
           .beta2 = options.field("beta2").number(0, 1),
           .epsilon = options.field("epsilon").number(0, 1),
@@ -44,9 +50,7 @@ AdamWOptions to_adamw(const Argument& options) {
                     .layer_decay = factor(options, "layerDecay")},
           .moments = optional_dtype(options, "momentsDtype"),
           .gradients = optional_dtype(options, "gradientsDtype"),
-          .recompute = recompute.value().IsUndefined()
-                           ? Recompute::kSelective
-                           : static_cast<Recompute>(recompute.choice({"selective", "full", "none"})),
+          .recompute = to_recompute(options.field("recompute")),
           .deterministic = options.field("deterministic").boolean_or(false)};
 }
 

@@ -125,6 +125,14 @@ Adapter make_adapter(const ModelConfig& config, const LoraOptions& options, at::
   return adapter;
 }
 
+std::shared_ptr<Adapter> copied(const Adapter& adapter, const ModelConfig& config) {
+  auto copy = std::make_shared<Adapter>(
+      make_adapter(config, adapter.options, adapter.flat.scalar_type(), adapter.flat.device()));
+  copy->master.copy_(adapter.master);
+  round_master(*copy);
+  return copy;
+}
+
 void init_adapter(Adapter& adapter, uint64_t seed) {
   const std::array<uint32_t, 2> key{uint32_t(seed), uint32_t(seed >> 32)};
   adapter.master.zero_();

@@ -45,6 +45,9 @@ struct Adapter {
 Adapter make_adapter(const ModelConfig& config, const LoraOptions& options, at::ScalarType dtype,
                      at::Device device);
 
+// The same factors in memory of their own.
+std::shared_ptr<Adapter> copied(const Adapter& adapter, const ModelConfig& config);
+
 // As PEFT begins: a uniform in +- 1/sqrt(in) (Kaiming with a = sqrt 5), b zero, so that nothing changes yet.
 void init_adapter(Adapter& adapter, uint64_t seed);
 

@@ -136,13 +136,7 @@ std::shared_ptr<Model> clone_model(const Model& model) {
   Weights weights = make_weights(model.weights.config, model.dtype, model.device);
   weights.emulated = model.weights.emulated;
   weights.flat.copy_(model.weights.flat);
-  if (model.weights.adapter != nullptr) {
-    const Adapter& from = *model.weights.adapter;
-    weights.adapter =
-        std::make_shared<Adapter>(make_adapter(weights.config, from.options, model.dtype, model.device));
-    weights.adapter->master.copy_(from.master);
-    round_master(*weights.adapter);
-  }
+  if (model.weights.adapter != nullptr) weights.adapter = copied(*model.weights.adapter, weights.config);
   return std::make_shared<Model>(Model{std::move(weights), model.dtype, model.device});
 }
 

@@ -74,11 +74,7 @@ std::shared_ptr<Model> snapshot(const Model& model, bool on_host) {
   const DeviceScope scope(model.device, model.weights.emulated);
   if (model.weights.adapter != nullptr) {
     Weights weights = model.weights;
-    const Adapter& from = *model.weights.adapter;
-    weights.adapter =
-        std::make_shared<Adapter>(make_adapter(weights.config, from.options, model.dtype, model.device));
-    weights.adapter->master.copy_(from.master);
-    round_master(*weights.adapter);
+    weights.adapter = copied(*weights.adapter, weights.config);
     return std::make_shared<Model>(Model{std::move(weights), model.dtype, model.device});
   }
   if (!on_host || !gpu::active(model.weights.flat)) return clone_model(model);

@@ -61,6 +61,23 @@ LoraDropout dropout_of(const Pack& pack, int64_t layer, LoraSite LoraLayer::* si
   return {pack.dropout, pack.dropout_key, static_cast<uint32_t>(layer) * 4 + place, pack.first_row, rows};
 }
 
+// y, with what the adapter adds for input x.
+at::Tensor with_adapter(const Weights& weights, const Pack& pack, at::Tensor y, const at::Tensor& x,
+                        int64_t i, LoraSite LoraLayer::* site) {
+  if (weights.adapter != nullptr) {
+    const auto* rows = x.size(0) == pack.num_rows() ? nullptr : &pack.head_rows;
+    lora_add_(y, x, weights.adapter->layers[i].*site, weights.adapter->options.scale(),
+              dropout_of(pack, i, site, rows));
+  }
+  return y;
+}
+
+at::Tensor gate_up_of(const Weights& weights, const Pack& pack, int64_t i, const at::Tensor& normed) {
+  const LayerWeights& layer = weights.layers[i];
+  return with_adapter(weights, pack, linear(normed, layer.gate_up, layer.gate_up_bias), normed, i,
+                      &LoraLayer::gate_up);
+}
+
 // Adds row r of d to row ids[r] of the embedding's gradient. Threads own columns, so the order of the sums is
 // that of the rows.
 void add_embedding_gradient(at::Tensor& d_embed, const std::vector<int64_t>& ids, const at::Tensor& d_RC) {
@@ -96,7 +113,7 @@ class Forward {
     at::Tensor normed = rms_norm(residual_, weights_.layers[0].attention_norm, config_.rms_norm_eps);
     for (int64_t i = 0; i < config_.num_layers; ++i) {
       if (saved_ != nullptr) saved_->layers.emplace_back();
-      const bool keep_all = saved_ != nullptr && saved_->recompute != Recompute::kFull;
+      const bool keep_all = saved_ != nullptr && saved_->recompute.how != Recompute::kFull;
       kept_ = keep_all ? &saved_->layers.back() : nullptr;
       if (saved_ != nullptr) saved_->layers[i].input_RC = residual_;
       const at::Tensor gate_up = up_to_gate(i, normed, observe_kv);
@@ -125,12 +142,11 @@ class Forward {
   at::Tensor up_to_gate(int64_t i, const at::Tensor& normed, const KvObserver& observe_kv) {
     const auto& layer = weights_.layers[i];
     const at::Tensor mlp_normed = add_norm(attention(i, normed, observe_kv), layer.mlp_norm);
-    const at::Tensor gate_up =
-        adapted(linear(mlp_normed, layer.gate_up, layer.gate_up_bias), mlp_normed, i, &LoraLayer::gate_up);
+    const at::Tensor gate_up = gate_up_of(weights_, pack_, i, mlp_normed);
     if (kept_ != nullptr) {
       kept_->middle_RC = residual_;
-      kept_->gate_up_RF = gate_up;
-      if (saved_->recompute == Recompute::kNone) {
+      if (i >= saved_->recompute.gate_up_layers) kept_->gate_up_RF = gate_up;
+      if (saved_->recompute.how == Recompute::kNone) {
         kept_->attention_normed_RC = normed;
         kept_->mlp_normed_RC = mlp_normed;
       }
@@ -180,14 +196,8 @@ class Forward {
     return adapted(linear(result.out_RE, layer.o, layer.o_bias), result.out_RE, i, &LoraLayer::o);
   }
 
-  // y, with what the adapter adds for input x.
   at::Tensor adapted(at::Tensor y, const at::Tensor& x, int64_t i, LoraSite LoraLayer::* site) const {
-    if (weights_.adapter != nullptr) {
-      const auto* rows = x.size(0) == pack_.num_rows() ? nullptr : &pack_.head_rows;
-      lora_add_(y, x, weights_.adapter->layers[i].*site, weights_.adapter->options.scale(),
-                dropout_of(pack_, i, site, rows));
-    }
-    return y;
+    return with_adapter(weights_, pack_, std::move(y), x, i, site);
   }
 
   const Weights& weights_;
@@ -222,7 +232,7 @@ class Backward {
     saved.output_SC.reset();
     for (int64_t i = config_.num_layers - 1; i >= 0; --i) {
       LayerActivations kept = std::move(saved.layers[i]);
-      if (saved.recompute == Recompute::kFull)
+      if (saved.recompute.how == Recompute::kFull)
         kept = Forward(weights_, pack_, &saved).again(i, kept.input_RC);
       d = mlp(i, kept, d);
       d = attention(i, kept, d);
@@ -235,7 +245,12 @@ class Backward {
   at::Tensor mlp(int64_t i, LayerActivations& kept, const at::Tensor& d) {
     const auto& layer = weights_.layers[i];
     LayerWeights& grad = gradients_of(i);
+    at::Tensor normed = kept.mlp_normed_RC;
     at::Tensor d_gate_up = std::move(kept.gate_up_RF);
+    if (!d_gate_up.defined()) {
+      normed = normed_again(normed, kept.middle_RC, layer.mlp_norm);
+      d_gate_up = gate_up_of(weights_, pack_, i, normed);
+    }
     at::Tensor d_act = linear_backward_input(d, layer.down);
     if (has_adapter(i, &LoraLayer::down)) {
       const at::Tensor act = swiglu(d_gate_up);
@@ -243,7 +258,7 @@ class Backward {
     }
     const at::Tensor act = swiglu_backward_(d_gate_up, d_act);
     add_weight_gradient(d, act, grad.down, grad.down_bias);
-    const at::Tensor normed = normed_again(kept.mlp_normed_RC, kept.middle_RC, layer.mlp_norm);
+    if (!normed.defined()) normed = normed_again(normed, kept.middle_RC, layer.mlp_norm);
     add_weight_gradient(d_gate_up, normed, grad.gate_up, grad.gate_up_bias);
     at::Tensor d_normed = linear_backward_input(d_gate_up, layer.gate_up);
     if (has_adapter(i, &LoraLayer::gate_up))

@@ -66,6 +66,9 @@ void accumulate(const Pass& pass, const std::vector<MicroBatch>& parts, StepMetr
                 const PackExample& pack, const Weigh& weigh) {
   const Weights& weights = pass.weights;
   const at::Tensor d_head = pass.grads.weights == nullptr ? at::Tensor() : pass.grads.weights->head;
+  // Large chunks are for the head's gradient, which every chunk adds to.
+  const bool is_small_chunk = gpu::active(weights.flat) && weights.adapter != nullptr;
+  const int64_t chunk_rows = is_small_chunk ? 2048 : kAutoChunk;
   for (const MicroBatch& part : parts) {
     if (pass.cancelled && pass.cancelled->load()) throw Cancelled();
     ResponsePack packed;
@@ -79,7 +82,7 @@ void accumulate(const Pass& pass, const std::vector<MicroBatch>& parts, StepMetr
     Activations saved;
     saved.recompute = pass.recompute;
     const auto hidden_SC = forward(weights, packed.pack, &saved);
-    const auto scored = token_logprobs(hidden_SC, weights.head, packed.targets);
+    const auto scored = token_logprobs(hidden_SC, weights.head, packed.targets, chunk_rows);
 
     std::vector<float> token_weights(packed.targets.size());
     const size_t responses_each = packed.responses.size() / (part.end - part.begin);
@@ -92,8 +95,8 @@ void accumulate(const Pass& pass, const std::vector<MicroBatch>& parts, StepMetr
     metrics.micro_batches += 1;
     if (!std::isfinite(metrics.loss)) return;
 
-    const auto d_hidden_SC =
-        token_logprobs_backward(hidden_SC, weights.head, packed.targets, token_weights, scored.lse, d_head);
+    const auto d_hidden_SC = token_logprobs_backward(hidden_SC, weights.head, packed.targets, token_weights,
+                                                     scored.lse, d_head, chunk_rows);
     TORCH_CHECK_WITH(
         OutOfMemoryError, pass.simulated_rows == 0 || packed.pack.num_rows() <= pass.simulated_rows,
         packed.pack.num_rows(), " rows do not fit in a simulated memory of ", pass.simulated_rows);

@@ -23,7 +23,7 @@ struct AdamWOptions {
   // What is summed over the micro-batches of a step. bfloat16, for the matrices of a bfloat16 model on a GPU:
   // half of the memory, and a rounding per micro-batch. Norms and biases are summed in float32.
   at::ScalarType gradients = at::kFloat;
-  Recompute recompute = Recompute::kSelective;
+  RecomputePlan recompute;
   bool deterministic = false;  // on a GPU, a fixed order of every sum; the CPU's is fixed
 };
 

@@ -18,7 +18,7 @@ struct Pass {
   uint64_t dropout_key;
   int64_t max_tokens_per_batch;
   CancelFlag cancelled;
-  Recompute recompute = Recompute::kSelective;
+  RecomputePlan recompute;
   int64_t simulated_rows = 0;
 };
 

@@ -14,6 +14,13 @@ const score = async (model: NativeModel) => {
   return logprobs.map((group) => [...group]);
 };
 const LORA = { rank: 2, alpha: 4, dropout: 0, rankStabilized: false, targetModules: ['q_proj' as const] };
+const OPTIMIZER = { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0, maxGradNorm: 1, seed: 0n };
+const trainOnce = async (model: NativeModel) => {
+  const trainer = await model.createTrainer(OPTIMIZER);
+  const { promptIds, responses } = GROUPS[0]!;
+  await trainer.sftStep([{ promptIds, responseIds: responses[0]! }], 0.1, 64, token);
+  trainer.dispose();
+};
 
 t.test('a model that was away is the same, and so are adapters over it', async (t) => {
   const model = await load(GPU);
@@ -27,8 +34,7 @@ t.test('a model that was away is the same, and so are adapters over it', async (
   }
   await t.rejects(model.clone(), /clone: the model's weights are in host memory/);
   await t.rejects(model.save(t.testdir(), 1e9), /save: the model's weights are in host memory/);
-  const optimizer = { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0, maxGradNorm: 1, seed: 0n };
-  await t.rejects(model.createTrainer(optimizer), /createTrainer: the model's weights are in host memory/);
+  await t.rejects(model.createTrainer(OPTIMIZER), /createTrainer: the model's weights are in host memory/);
 
   t.ok((await model.onload()) > 0);
   t.equal(await model.onload(), 0);
@@ -38,8 +44,7 @@ t.test('a model that was away is the same, and so are adapters over it', async (
 
 t.test('a model in training stays', async (t) => {
   const model = await load(GPU);
-  const optimizer = { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0, maxGradNorm: 1, seed: 0n };
-  const trainer = await model.createTrainer(optimizer);
+  const trainer = await model.createTrainer(OPTIMIZER);
   await t.rejects(model.offload(), /offload: the model is in training/);
   trainer.dispose();
   t.ok((await model.offload()) > 0);
@@ -66,12 +71,7 @@ t.test('a copy on the host is the model as it was, whatever becomes of the model
   const onHost = await model.snapshot(true);
   const onDevice = await model.snapshot(false);
   await t.rejects(score(onHost), /host memory; call onload\(\)/);
-  const optimizer = { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0, maxGradNorm: 1, seed: 0n };
-  const trainer = await model.createTrainer(optimizer);
-  const [example] = GROUPS;
-  const [responseIds] = example!.responses;
-  await trainer.sftStep([{ promptIds: example!.promptIds, responseIds: responseIds! }], 0.1, 64, token);
-  trainer.dispose();
+  await trainOnce(model);
   t.notSame(await score(model), before, 'it was trained');
   t.ok((await onHost.onload()) > 0);
   t.strictSame(await score(onHost), before);
@@ -85,12 +85,7 @@ t.test('weights that were trained after their return are copied to the host anew
   const model = await load('emulated');
   await model.offload();
   await model.onload();
-  const optimizer = { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0, maxGradNorm: 1, seed: 0n };
-  const trainer = await model.createTrainer(optimizer);
-  const [example] = GROUPS;
-  const [responseIds] = example!.responses;
-  await trainer.sftStep([{ promptIds: example!.promptIds, responseIds: responseIds! }], 0.1, 64, token);
-  trainer.dispose();
+  await trainOnce(model);
   const trained = await score(model);
   await model.offload();
   await model.onload();
@@ -102,12 +97,7 @@ t.test('a copy of an adapter stays as it was, over the same base', async (t) => 
   const adapter = await model.addAdapter(LORA, 1n);
   const kept = await adapter.snapshot(true);
   const before = await score(adapter);
-  const optimizer = { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0, maxGradNorm: 1, seed: 0n };
-  const trainer = await adapter.createTrainer(optimizer);
-  const [example] = GROUPS;
-  const [responseIds] = example!.responses;
-  await trainer.sftStep([{ promptIds: example!.promptIds, responseIds: responseIds! }], 0.1, 64, token);
-  trainer.dispose();
+  await trainOnce(adapter);
   t.notSame(await score(adapter), before);
   t.strictSame(await score(kept), before);
 });

@@ -109,13 +109,15 @@ t.test("on the GPU's path too, gradients do not depend on the split into micro-b
 
 t.test("on the GPU's path too, what is computed again in the backward has the same bits", async (t) => {
   const load = await writeModel(t.testdir());
-  const gradients = async (recompute: 'selective' | 'full' | 'none') => {
+  const gradients = async (recompute: 'selective' | 'full' | 'none' | number) => {
     const { trainer } = await training(await load(GPU), { recompute, deterministic: true });
     return trainer._preferenceGradients(PAIRS, CREAM, 24);
   };
   const expected = await gradients('selective');
   t.strictSame(await gradients('full'), expected, 'full');
   t.strictSame(await gradients('none'), expected, 'none');
+  t.strictSame(await gradients(1), expected, 'of one layer');
+  t.strictSame(await gradients(99), expected, 'of more layers than there are');
 });
 
 t.test('a step that ran out of memory leaves nothing in bfloat16 gradients either', async (t) => {

@@ -29,7 +29,7 @@ for (const [name, config] of Object.entries({ EVERYTHING, TIED })) {
   t.test(`what is computed again in the backward has the same bits as what is kept: ${name}`, async (t) => {
     const tensors = await genericTensors(config);
     const path = join(t.testdir(), 'model.safetensors');
-    const gradients = async (recompute: 'selective' | 'full' | 'none') => {
+    const gradients = async (recompute: 'selective' | 'full' | 'none' | number) => {
       const model = await modelFrom(path, config, tensors);
       const trainer = await model.createTrainer({ ...OPTIMIZER, recompute });
       return trainer._preferenceGradients(PAIRS, CREAM, 30);
@@ -37,6 +37,8 @@ for (const [name, config] of Object.entries({ EVERYTHING, TIED })) {
     const expected = await gradients('selective');
     t.strictSame(await gradients('full'), expected, 'full');
     t.strictSame(await gradients('none'), expected, 'none');
+    t.strictSame(await gradients(1), expected, 'of one layer');
+    t.strictSame(await gradients(99), expected, 'of more layers than there are');
   });
 }
 
