@@ -254,7 +254,7 @@ class Backward {
     at::Tensor d_act = linear_backward_input(d, layer.down);
     if (has_adapter(i, &LoraLayer::down)) {
       const at::Tensor act = swiglu(d_gate_up);
-      d_act.add_(through_adapter(d, act, i, &LoraLayer::down));
+      through_adapter(d_act, d, act, i, &LoraLayer::down);
     }
     const at::Tensor act = swiglu_backward_(d_gate_up, d_act);
     add_weight_gradient(d, act, grad.down, grad.down_bias);
@@ -262,7 +262,7 @@ class Backward {
     add_weight_gradient(d_gate_up, normed, grad.gate_up, grad.gate_up_bias);
     at::Tensor d_normed = linear_backward_input(d_gate_up, layer.gate_up);
     if (has_adapter(i, &LoraLayer::gate_up))
-      d_normed.add_(through_adapter(d_gate_up, normed, i, &LoraLayer::gate_up));
+      through_adapter(d_normed, d_gate_up, normed, i, &LoraLayer::gate_up);
     return rms_norm_backward(d_normed, kept.middle_RC, layer.mlp_norm, config_.rms_norm_eps, grad.mlp_norm,
                              d);
   }
@@ -275,7 +275,7 @@ class Backward {
     const at::Tensor rows = last ? head_rows_of(pack_, weights_.flat) : at::Tensor();
     const at::Tensor attended = last ? kept.attention_RE.index_select(0, rows) : kept.attention_RE;
     at::Tensor d_out = linear_backward_input(d, layer.o);
-    if (has_adapter(i, &LoraLayer::o)) d_out.add_(through_adapter(d, attended, i, &LoraLayer::o));
+    if (has_adapter(i, &LoraLayer::o)) through_adapter(d_out, d, attended, i, &LoraLayer::o);
     add_weight_gradient(d, attended, grad.o, grad.o_bias);
     if (last) {
       d = spread(d, rows);
@@ -288,7 +288,7 @@ class Backward {
     const at::Tensor normed = normed_again(kept.attention_normed_RC, kept.input_RC, layer.attention_norm);
     add_weight_gradient(d_qkv, normed, grad.qkv, grad.qkv_bias);
     at::Tensor d_normed = linear_backward_input(d_qkv, layer.qkv);
-    if (has_adapter(i, &LoraLayer::qkv)) d_normed.add_(through_adapter(d_qkv, normed, i, &LoraLayer::qkv));
+    if (has_adapter(i, &LoraLayer::qkv)) through_adapter(d_normed, d_qkv, normed, i, &LoraLayer::qkv);
     return rms_norm_backward(d_normed, kept.input_RC, layer.attention_norm, config_.rms_norm_eps,
                              grad.attention_norm, d);
   }
@@ -309,12 +309,12 @@ class Backward {
     return weights_.adapter != nullptr && (weights_.adapter->layers[i].*site).a.defined();
   }
 
-  // Gradient by the input x of an adapter's site; adds the gradients of the adapter itself.
-  at::Tensor through_adapter(const at::Tensor& dy, const at::Tensor& x, int64_t i,
-                             LoraSite LoraLayer::* site) {
+  // Adds the gradient by the input x of an adapter's site to dx, and those of the adapter itself.
+  void through_adapter(const at::Tensor& dx, const at::Tensor& dy, const at::Tensor& x, int64_t i,
+                       LoraSite LoraLayer::* site) {
     const auto* rows = x.size(0) == pack_.num_rows() ? nullptr : &pack_.head_rows;
-    return lora_backward(dy, x, weights_.adapter->layers[i].*site, weights_.adapter->options.scale(),
-                         grads_.adapter->layers[i].*site, dropout_of(pack_, i, site, rows));
+    lora_backward_(dx, dy, x, weights_.adapter->layers[i].*site, weights_.adapter->options.scale(),
+                   grads_.adapter->layers[i].*site, dropout_of(pack_, i, site, rows));
   }
 
   void qk_norm_backward_(at::Tensor& d_qkv, const at::Tensor& raw, const LayerWeights& layer,

@@ -13,6 +13,7 @@
 #include "cuda/kernels/rms_norm.h"
 #include "ops/gpu_launch.h"
 #include "ops/linear.h"
+#include "ops/phases.h"
 #include "ops/upload.h"
 
 namespace cream::gpu {
@@ -177,6 +178,11 @@ void linear_backward_weight(const at::Tensor& dy, const at::Tensor& x, at::Tenso
 void fill_normal(const at::Tensor& view, int64_t first, uint64_t seed, double deviation) {
   normal(view.data_ptr(), dtype_of(view), view.numel(), first, {uint32_t(seed), uint32_t(seed >> 32)},
          static_cast<float>(deviation), stream_of(view));
+}
+
+void add_product_(at::Tensor sum, const at::Tensor& a, const at::Tensor& b, double scale) {
+  const PhaseScope phase(Phase::kGemm, sum.device());
+  at::addmm_out(sum, sum, a, b, 1, scale);
 }
 
 at::Tensor lora_dropout(const at::Tensor& x, const LoraDropout& options) {

@@ -52,6 +52,9 @@ at::Tensor swiglu_backward_(at::Tensor& gate_up, const at::Tensor& dy);
 // d_embed[ids[r]] += row r of d, in the order of the rows.
 void add_embedding_gradient(at::Tensor& d_embed, const std::vector<int64_t>& ids, const at::Tensor& d_RC);
 
+// sum [M, N] += scale a [M, K] b [K, N], rounded once; sum may be some columns of a wider matrix.
+void add_product_(at::Tensor sum, const at::Tensor& a, const at::Tensor& b, double scale);
+
 void linear_backward_weight(const at::Tensor& dy, const at::Tensor& x, at::Tensor dw, at::Tensor dbias);
 
 // view[i] = deviation times the normal deviate of (seed, first + i); contiguous.

@@ -63,12 +63,17 @@ void lora_add_(at::Tensor y, const at::Tensor& x, const LoraSite& site, double s
   if (!site.a.defined()) return;
   const at::Tensor t = cream::linear(lora_dropout(x, dropout), site.a);
   for (size_t i = 0; i < site.parts.size(); ++i) {
-    outer(y, site.parts[i]).add_(cream::linear(inner(t, site, i), site.parts[i].b), scale);
+    const at::Tensor& b = site.parts[i].b;
+    if (gpu::active(y)) {
+      gpu::add_product_(outer(y, site.parts[i]), inner(t, site, i), b.t(), scale);
+    } else {
+      outer(y, site.parts[i]).add_(cream::linear(inner(t, site, i), b), scale);
+    }
   }
 }
 
-at::Tensor lora_backward(const at::Tensor& dy, const at::Tensor& x, const LoraSite& site, double scale,
-                         LoraSite& grads, const LoraDropout& dropout) {
+void lora_backward_(at::Tensor dx, const at::Tensor& dy, const at::Tensor& x, const LoraSite& site,
+                    double scale, LoraSite& grads, const LoraDropout& dropout) {
   const at::Tensor thinned = lora_dropout(x, dropout);
   const at::Tensor t = cream::linear(thinned, site.a).mul_(scale);
   at::Tensor dt = at::empty_like(t);
@@ -78,7 +83,8 @@ at::Tensor lora_backward(const at::Tensor& dy, const at::Tensor& x, const LoraSi
     linear_backward_weight(d_part, inner(t, site, i), grads.parts[i].b);
   }
   linear_backward_weight(dt, thinned, grads.a);
-  return lora_dropout(linear_backward_input(dt, site.a), dropout);
+  if (gpu::active(dx) && dropout.probability == 0) return gpu::add_product_(dx, dt, site.a, 1);
+  dx.add_(lora_dropout(linear_backward_input(dt, site.a), dropout));
 }
 
 }  // namespace cream

@@ -37,8 +37,9 @@ at::Tensor lora_dropout(const at::Tensor& x, const LoraDropout& dropout);
 void lora_add_(at::Tensor y, const at::Tensor& x, const LoraSite& site, double scale,
                const LoraDropout& dropout = {});
 
-// Gradient by x, [R, in], for dy [R, *]; adds the gradients of a and b to `grads` (float32, same layout).
-at::Tensor lora_backward(const at::Tensor& dy, const at::Tensor& x, const LoraSite& site, double scale,
-                         LoraSite& grads, const LoraDropout& dropout = {});
+// For dy [R, *], adds the gradient by x to dx [R, in], and those of a and b to `grads` (float32, same
+// layout).
+void lora_backward_(at::Tensor dx, const at::Tensor& dy, const at::Tensor& x, const LoraSite& site,
+                    double scale, LoraSite& grads, const LoraDropout& dropout = {});
 
 }  // namespace cream
