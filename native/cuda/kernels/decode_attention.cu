@@ -259,7 +259,8 @@ void decode_attention(void* out, const void* qkv, const DecodeShape& shape, cons
   const bool can_tile = has_tile_attention(shape, aligned);
   if (kernel == AttentionKernel::kTiles && !can_tile)
     throw std::invalid_argument(
-        "decode_attention: tiles are for bfloat16 and head_dim 32, 64, 96 or 128, not for " +
+        "decode_attention: tiles are for compute capability 8.0 and later, bfloat16 and head_dim 32, 64, 96 "
+        "or 128, not for " +
         std::string(shape.dtype == Dtype::kBFloat16 ? "bfloat16" : "float32") + " and " +
         std::to_string(shape.head_dim));
   if (can_tile && kernel != AttentionKernel::kPlain) {

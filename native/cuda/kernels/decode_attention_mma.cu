@@ -245,10 +245,22 @@ bool with_dim(int64_t head_dim, const Body& body) {
   }
 }
 
+bool device_multiplies_tiles() {
+#ifdef __CUDACC__
+  int device = 0, major = 0;
+  return cudaGetDevice(&device) == cudaSuccess &&
+         cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess &&
+         major >= 8;
+#else
+  return true;
+#endif
+}
+
 }  // namespace
 
 bool has_tile_attention(const DecodeShape& shape, bool aligned) {
-  return aligned && shape.dtype == Dtype::kBFloat16 && with_dim(shape.head_dim, [](auto) {});
+  return aligned && device_multiplies_tiles() && shape.dtype == Dtype::kBFloat16 &&
+         with_dim(shape.head_dim, [](auto) {});
 }
 
 void start_tile_attention(const AttentionCall& call, const void* qkv, dim3 grid, Stream stream) {

@@ -10,10 +10,12 @@
 
 namespace cream::gpu {
 
-// d += a b; all lanes of the warp take part.
+// d += a b; all lanes of the warp take part. For compute capability 8.0 and later.
 __device__ __forceinline__ void multiply_tiles(float (&d)[4], const uint32_t (&a)[4],
                                                const uint32_t (&b)[2]) {
-#ifdef __CUDACC__
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+  __trap();
+#elif defined(__CUDACC__)
   asm volatile(
       "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
       "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
@@ -26,7 +28,7 @@ __device__ __forceinline__ void multiply_tiles(float (&d)[4], const uint32_t (&a
 
 // Two values, rounded to nearest, in one word.
 __device__ __forceinline__ uint32_t in_word(float low, float high) {
-#ifdef __CUDACC__
+#if defined(__CUDACC__) && (!defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800)
   uint32_t word;
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
   return word;
