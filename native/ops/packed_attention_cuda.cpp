@@ -35,7 +35,12 @@ Sequences sequences_of(const at::Tensor& qkv, const Pack& pack, const AttentionS
   const PackTables& tables = tables_of(pack, qkv.device());
   const int64_t q_size = shape.num_heads * shape.head_dim, kv_size = shape.num_kv_heads * shape.head_dim;
   at::Tensor keys = qkv.narrow(1, q_size, 2 * kv_size);
-  if (tables.key_rows.defined()) keys = keys.index_select(0, tables.key_rows);
+  if (tables.key_rows.defined()) {
+    const at::Tensor own = keys;
+    keys = at::empty({tables.num_keys, 2 * kv_size}, qkv.options());
+    gather_rows(keys.data_ptr(), own.const_data_ptr(), dtype_of(qkv), tables.num_keys, own.stride(0),
+                2 * kv_size, tables.key_rows.const_data_ptr<int32_t>(), stream_of(qkv));
+  }
   return {qkv.narrow(1, 0, q_size).unflatten(1, {shape.num_heads, shape.head_dim}),
           keys.narrow(1, 0, kv_size).unflatten(1, {shape.num_kv_heads, shape.head_dim}),
           keys.narrow(1, kv_size, kv_size).unflatten(1, {shape.num_kv_heads, shape.head_dim}), tables, shape};

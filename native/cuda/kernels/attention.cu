@@ -211,6 +211,16 @@ __global__ void __launch_bounds__(kThreads)
 // A thread takes kSize columns of one row.
 template <typename T, int kSize>
 __global__ void __launch_bounds__(kThreads)
+    gather_kernel(T* out, const T* x, int64_t rows, int64_t stride, int64_t width, const int32_t* from_rows) {
+  const int64_t per_row = width / kSize;
+  const int64_t item = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (item >= rows * per_row) return;
+  const int64_t row = item / per_row, column = item % per_row * kSize;
+  store(out + row * width + column, load<T, kSize>(x + from_rows[row] * stride + column));
+}
+
+template <typename T, int kSize>
+__global__ void __launch_bounds__(kThreads)
     join_kernel(T* d_qkv, const T* dq, const T* dk, const T* dv, int64_t rows, int64_t q_size,
                 int64_t kv_size, const int32_t* copy_starts, const int32_t* copies) {
   const int64_t columns = q_size + 2 * kv_size, per_row = columns / kSize;
@@ -264,6 +274,17 @@ void varlen_attention_backward(void* dq, void* dk, void* dv, float* delta, const
            static_cast<T*>(dq), delta, d, queries, keys, values, static_cast<const T*>(out), lse, shape);
     launch(&key_gradient_kernel<T>, blocks_for(shape.keys * shape.kv_heads, kWarps), kThreads, 0, stream,
            static_cast<T*>(dk), static_cast<T*>(dv), d, queries, keys, values, lse, delta, shape);
+  });
+}
+
+void gather_rows(void* out, const void* x, Dtype dtype, int64_t rows, int64_t stride, int64_t width,
+                 const int32_t* from_rows, Stream stream) {
+  if (rows == 0) return;
+  with_access(dtype, is_aligned({out, x}, {stride, width}, bytes_of(dtype)), [&](auto zero, auto access) {
+    using T = decltype(zero);
+    constexpr int kSize = decltype(access)::value;
+    launch(&gather_kernel<T, kSize>, blocks_for(rows * (width / kSize), kThreads), kThreads, 0, stream,
+           static_cast<T*>(out), static_cast<const T*>(x), rows, stride, width, from_rows);
   });
 }
 

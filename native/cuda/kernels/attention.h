@@ -34,6 +34,10 @@ void varlen_attention_backward(void* dq, void* dk, void* dv, float* delta, const
                                const void* k, const void* v, const void* out, const float* lse,
                                const VarlenShape& shape, Stream stream);
 
+// out [rows, width]: row r is row from_rows[r] of x [*, stride], its first width columns.
+void gather_rows(void* out, const void* x, Dtype dtype, int64_t rows, int64_t stride, int64_t width,
+                 const int32_t* from_rows, Stream stream);
+
 // d_qkv [rows, q_size + 2 kv_size]: row r takes row r of dq, and the float32 sums of the rows
 // copies[copy_starts[r]] ... copies[copy_starts[r + 1] - 1] of dk and of dv.
 void join_qkv_gradient(void* d_qkv, const void* dq, const void* dk, const void* dv, Dtype dtype, int64_t rows,
