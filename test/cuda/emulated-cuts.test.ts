@@ -40,8 +40,8 @@ const CASES: Record<string, Case> = {
   'half of the tokens forbidden': {
     logits: noise(V, 1e-3).map((x, id) => (id % 2 === 1 ? Number.NEGATIVE_INFINITY : x)),
   },
-  'exactly as many as are kept aside': { logits: from(8192, () => 2), vocab: 8192 },
-  'and one more': { logits: from(8193, () => 2), vocab: 8193 },
+  'exactly as many as are kept aside': { logits: noise(8192, 1e-3), vocab: 8192 },
+  'and one more': { logits: noise(8193, 1e-3), vocab: 8193 },
   'both zeros': { logits: from(V, (id) => (id % 3 === 0 ? -0 : 0)) },
   'bfloat16, three different logits': {
     logits: noise(V, 0.004).map((x) => 1 + step(x, 0.0078125)),
