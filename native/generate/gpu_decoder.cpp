@@ -94,7 +94,8 @@ GpuDecoder::GpuDecoder(const Model& model, const GpuPlan& plan)
       gpu::decode_shape(qkv_, config.num_heads, config.num_kv_heads, config.head_dim, 0, 0);
   decode_scratch_ = at::empty({gpu::decode_scratch(decode, shape_.pieces)}, of(at::kByte));
   sampler_scratch_ =
-      at::empty({gpu::sampler_scratch(shape_.logits_rows, config.vocab_size, shape_.mode)}, of(at::kByte));
+      at::empty({gpu::sampler_scratch(shape_.logits_rows, config.vocab_size, gpu::SamplerMode::kTruncated)},
+                of(at::kByte));
 }
 
 bool GpuDecoder::is_current(const Model& model) const {
@@ -123,6 +124,7 @@ void GpuDecoder::begin(const GpuPlan& plan, const GenerateOptions& options) {
   memory.slot_tokens = plan.slot_tokens;
   memory.tokens = plan.arena_tokens + plan.step.slots * plan.slot_tokens;
   most_rows_ = plan.step.slots;
+  kind_ = plan.kind;
   keys_values_ = at::empty({2, config.num_layers, config.num_kv_heads, memory.tokens, config.head_dim},
                            weights_.flat.options());
   memory.keys = keys_values_[0].data_ptr();
@@ -184,7 +186,7 @@ void GpuDecoder::start(const std::vector<gpu::SlotStart>& starts, const at::Tens
       }
       const at::Tensor draws = gpu::upload(slots, device_), from = gpu::upload(sources, device_);
       gpu::sample(logits, static_cast<int64_t>(slots.size()), draws.const_data_ptr<int32_t>(),
-                  from.const_data_ptr<int32_t>(), shape_.mode, settings_, slots_, stops_, sampler_scratch_);
+                  from.const_data_ptr<int32_t>(), kind_.mode, settings_, slots_, stops_, sampler_scratch_);
     }
   }
 }
@@ -208,7 +210,7 @@ void GpuDecoder::upload_schedule(const std::vector<int32_t>& row_slots,
 }
 
 gpu::StepGraph& GpuDecoder::graph(int64_t rows) {
-  auto& graph = graphs_[rows];
+  auto& graph = graphs_[{kind_, rows}];
   if (graph == nullptr) {
     upload_schedule({}, {});  // what runs while a step is recorded must change no response
     graph = std::make_unique<gpu::StepGraph>([this, rows] { run_step(rows); }, device_, pool_);
@@ -222,7 +224,7 @@ void GpuDecoder::schedule(const std::vector<int32_t>& row_slots, const std::vect
   upload_schedule(row_slots, items);
 }
 
-void GpuDecoder::step() { graphs_.at(rows_)->replay(); }
+void GpuDecoder::step() { graphs_.at({kind_, rows_})->replay(); }
 
 void GpuDecoder::run_step(int64_t rows) {
   const ModelConfig& config = weights_.config;
@@ -258,7 +260,7 @@ void GpuDecoder::run_step(int64_t rows) {
           [&] { gpu::rope_and_store(qkv, shape, angles_, schedule.row_slots, slots_, memory_); });
     timed(Phase::kAttention, [&] {
       gpu::decode_attention(attended, qkv, shape, shape_.pieces, schedule, slots_, memory_, decode_scratch_,
-                            shape_.attention);
+                            kind_.attention);
     });
     linear_out(mixed, attended, layer.o, layer.o_bias);
     adapt(mixed, attended, i, &LoraLayer::o);
@@ -277,7 +279,7 @@ void GpuDecoder::run_step(int64_t rows) {
     at::Tensor logits = logits_.narrow(0, 0, size);
     timed(Phase::kHead, [&] { gpu::float_logits(logits, normed.narrow(0, begin, size), weights_.head); });
     timed(Phase::kSampler, [&] {
-      gpu::sample(logits, size, schedule.row_slots + begin, nullptr, shape_.mode, settings_, slots_, stops_,
+      gpu::sample(logits, size, schedule.row_slots + begin, nullptr, kind_.mode, settings_, slots_, stops_,
                   sampler_scratch_);
     });
   }

@@ -6,6 +6,7 @@
 
 #include <map>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "generate/gpu_plan.h"
@@ -75,10 +76,11 @@ class GpuDecoder {
   at::Tensor schedule_, settings_, memory_, stops_;
   at::Tensor residual_, qkv_, attended_, mixed_, gate_up_, logits_, decode_scratch_, sampler_scratch_;
   at::Tensor keys_values_;
-  int64_t most_rows_ = 0;  // slots of this run
+  GpuStepKind kind_;       // of this run
+  int64_t most_rows_ = 0;  // its slots
   int64_t rows_ = 0;       // of the next steps
   gpu::GraphPool pool_;
-  std::map<int64_t, std::unique_ptr<gpu::StepGraph>> graphs_;
+  std::map<std::pair<GpuStepKind, int64_t>, std::unique_ptr<gpu::StepGraph>> graphs_;  // by rows
 };
 
 // Rows of a recorded step that `rows` responses use.

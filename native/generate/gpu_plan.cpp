@@ -97,8 +97,7 @@ bool GpuStepShape::covers(const GpuStepShape& wanted) const {
          logits_rows >= wanted.logits_rows && pieces.prompt_tokens == wanted.pieces.prompt_tokens &&
          pieces.prompt_count >= wanted.pieces.prompt_count &&
          pieces.response_tokens == wanted.pieces.response_tokens &&
-         pieces.response_count >= wanted.pieces.response_count && mode == wanted.mode &&
-         attention == wanted.attention;
+         pieces.response_count >= wanted.pieces.response_count;
 }
 
 int64_t kv_token_bytes(const Model& model) {
@@ -112,7 +111,7 @@ int64_t step_bytes(const Model& model, const GpuStepShape& shape) {
       gpu::Dtype::kFloat32, shape.slots, config.num_heads, config.num_kv_heads, config.head_dim, 0, 0};
   return forward_bytes(model, shape.slots) + shape.logits_rows * config.vocab_size * int64_t{sizeof(float)} +
          gpu::decode_scratch(decode, shape.pieces) +
-         gpu::sampler_scratch(shape.logits_rows, config.vocab_size, shape.mode) +
+         gpu::sampler_scratch(shape.logits_rows, config.vocab_size, gpu::SamplerMode::kTruncated) +
          shape.slots * (shape.max_new_tokens * 8 + 64);
 }
 
@@ -133,8 +132,8 @@ GpuPlan plan_gpu_generation(const Model& model, const std::vector<GeneratePrompt
       std::max(longest + options.max_new_tokens, std::min(kPositions, config.max_position_embeddings));
   plan.slot_tokens = round_up(std::max<int64_t>(options.max_new_tokens - 1, 1), kArenaBlock);
   plan.step.max_new_tokens = options.max_new_tokens;
-  plan.step.attention = chosen_attention();
-  plan.step.mode = gpu::sampler_mode(
+  plan.kind.attention = chosen_attention();
+  plan.kind.mode = gpu::sampler_mode(
       {static_cast<float>(options.temperature), static_cast<float>(options.top_p), options.top_k},
       config.vocab_size);
   set_pieces(longest, plan.step.pieces.prompt_tokens, plan.step.pieces.prompt_count);

@@ -2,6 +2,7 @@
 // and the buffers of a step.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <vector>
 
@@ -16,11 +17,17 @@ struct GpuStepShape {
   int64_t max_new_tokens = 0;  // of each
   int64_t logits_rows = 0;     // of one chunk of logits
   gpu::DecodePieces pieces{};
-  gpu::SamplerMode mode = gpu::SamplerMode::kPlain;
-  gpu::AttentionKernel attention = gpu::AttentionKernel::kAuto;  // CREAM_DECODE_ATTENTION: auto, plain, tiles
 
   // True where a step of this shape can do what `wanted` asks, with the same bits.
   bool covers(const GpuStepShape& wanted) const;
+};
+
+// Which kernels a step runs.
+struct GpuStepKind {
+  gpu::SamplerMode mode = gpu::SamplerMode::kPlain;
+  gpu::AttentionKernel attention = gpu::AttentionKernel::kAuto;  // CREAM_DECODE_ATTENTION: auto, plain, tiles
+
+  auto operator<=>(const GpuStepKind& other) const = default;
 };
 
 // Buffers that a model has for its steps already.
@@ -31,6 +38,7 @@ struct GpuStepBuffers {
 
 struct GpuPlan {
   GpuStepShape step;
+  GpuStepKind kind;
   int64_t slot_tokens = 0;   // of keys and values per slot; the last token of a response needs none
   int64_t arena_tokens = 0;  // for prompts
   int64_t num_positions = 0;
