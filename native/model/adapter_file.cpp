@@ -65,7 +65,8 @@ void save_adapter(const Model& model, const std::string& directory) {
   std::vector<safetensors::Source> tensors;
   for (const auto& [name, view] : peft_tensors(adapter, model.weights.config, adapter.master)) {
     on_cpu.push_back(view.cpu().contiguous());
-    tensors.push_back({name, safetensors::Dtype::kF32, view.sizes().vec(), on_cpu.back().const_data_ptr()});
+    tensors.push_back({name, safetensors::Dtype::kF32, view.sizes().vec(),
+                       safetensors::in_memory(on_cpu.back().const_data_ptr())});
   }
   safetensors::write(directory + "/" + kFile, tensors, {{"format", "pt"}});
 }

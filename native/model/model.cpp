@@ -79,7 +79,8 @@ void write_shard(const std::vector<NamedTensor>& tensors, at::ScalarType dtype, 
   std::vector<safetensors::Source> sources;
   for (const auto& [name, view] : tensors) {
     on_cpu.push_back(view.cpu().contiguous());
-    sources.push_back({name, file_dtype(dtype), view.sizes().vec(), on_cpu.back().const_data_ptr()});
+    sources.push_back({name, file_dtype(dtype), view.sizes().vec(),
+                       safetensors::in_memory(on_cpu.back().const_data_ptr())});
   }
   safetensors::write(path, sources, {{"format", "pt"}});
 }

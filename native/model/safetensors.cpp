@@ -226,9 +226,16 @@ std::string json_string(std::string_view text) {
   return out + "\"";
 }
 
-void write_file(const std::string& path, const std::vector<std::string_view>& parts) {
+namespace {
+
+struct Part {
+  uint64_t size;
+  Piece bytes;
+};
+
+void write_parts(const std::string& path, const std::vector<Part>& parts) {
   uint64_t total = 0;
-  for (const auto& part : parts) total += part.size();
+  for (const auto& part : parts) total += part.size;
   const auto fail = [&] {
     const std::string why = reason();
     ::unlink(path.c_str());
@@ -237,21 +244,39 @@ void write_file(const std::string& path, const std::vector<std::string_view>& pa
   Descriptor file{::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)};
   if (file.fd < 0)
     throw IoError(path + ": cannot be created (" + std::to_string(total) + " bytes): " + reason());
-  for (std::string_view part : parts) {
-    while (!part.empty()) {
-      const ssize_t written = ::write(file.fd, part.data(), std::min<size_t>(part.size(), size_t{1} << 30));
+  const auto write_all = [&](std::string_view bytes) {
+    while (!bytes.empty()) {
+      const ssize_t written = ::write(file.fd, bytes.data(), bytes.size());
       if (written < 0 && errno == EINTR) continue;
       if (written <= 0) {
         if (written == 0) errno = ENOSPC;
         throw fail();
       }
-      part.remove_prefix(static_cast<size_t>(written));
+      bytes.remove_prefix(static_cast<size_t>(written));
     }
+  };
+  for (const auto& [size, bytes] : parts) {
+    for (uint64_t begin = 0; begin < size; begin += kPieceBytes)
+      write_all(bytes(begin, std::min(kPieceBytes, size - begin)));
   }
   if (::fsync(file.fd) != 0) throw fail();
   const int fd = file.fd;
   file.fd = -1;
   if (::close(fd) != 0) throw fail();
+}
+
+}  // namespace
+
+Piece in_memory(const void* data) {
+  return [data](uint64_t begin, uint64_t size) {
+    return std::string_view(static_cast<const char*>(data) + begin, size);
+  };
+}
+
+void write_file(const std::string& path, const std::vector<std::string_view>& parts) {
+  std::vector<Part> pieces;
+  for (const auto& part : parts) pieces.push_back({part.size(), in_memory(part.data())});
+  write_parts(path, pieces);
 }
 
 uint64_t write(const std::string& path, const std::vector<Source>& tensors,
@@ -262,7 +287,7 @@ uint64_t write(const std::string& path, const std::vector<Source>& tensors,
     for (const auto& [key, value] : metadata) header += json_string(key) + ":" + json_string(value) + ",";
     header.back() = '}';
   }
-  std::vector<std::string_view> parts(2);
+  std::vector<Part> parts(2);
   uint64_t offset = 0;
   for (const auto& tensor : tensors) {
     uint64_t bytes = static_cast<uint64_t>(size_of(tensor.dtype));
@@ -276,16 +301,16 @@ uint64_t write(const std::string& path, const std::vector<Source>& tensors,
               "\",\"shape\":[" + shape + "],\"data_offsets\":[" + std::to_string(offset) + "," +
               std::to_string(offset + bytes) + "]}";
     offset += bytes;
-    parts.emplace_back(static_cast<const char*>(tensor.data), bytes);
+    parts.push_back({bytes, tensor.bytes});
   }
   header += "}";
   header.resize((header.size() + 7) / 8 * 8, ' ');  // the data section starts at a multiple of 8
 
   std::array<char, 8> length{};
   for (size_t i = 0; i < 8; ++i) length[i] = static_cast<char>(header.size() >> (8 * i));
-  parts[0] = {length.data(), length.size()};
-  parts[1] = header;
-  write_file(path, parts);
+  parts[0] = {length.size(), in_memory(length.data())};
+  parts[1] = {header.size(), in_memory(header.data())};
+  write_parts(path, parts);
   return 8 + header.size() + offset;
 }
 

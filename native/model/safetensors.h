@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <stdexcept>
 #include <string>
@@ -65,11 +66,20 @@ class File {
   uint64_t size_ = 0;
 };
 
+// The bytes [begin, begin + size) of something that may not be in memory as a whole; valid until the next
+// call.
+using Piece = std::function<std::string_view(uint64_t begin, uint64_t size)>;
+// Pieces have at most so many bytes, a multiple of every element's size.
+inline constexpr uint64_t kPieceBytes = uint64_t{16} << 20;
+
+// Of something that is: `data` outlives the piece.
+Piece in_memory(const void* data);
+
 struct Source {
   std::string name;
   Dtype dtype;
   std::vector<int64_t> shape;
-  const void* data;  // contiguous
+  Piece bytes;  // contiguous
 };
 
 // Writes, flushes to disk (fsync) and closes; the caller renames. Returns the number of bytes. A failed write

@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 #include <c10/util/Exception.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstring>
 #include <map>
@@ -112,8 +113,9 @@ safetensors::Dtype file_dtype(at::ScalarType dtype) {
   return dtype == at::kFloat ? safetensors::Dtype::kF32 : safetensors::Dtype::kBF16;
 }
 
-// A flat tensor of the file, copied: nothing promises that its bytes are aligned.
-at::Tensor flat_tensor(const safetensors::File& file, const char* name, int64_t size, at::ScalarType dtype) {
+// A flat tensor of the file.
+const safetensors::Entry& flat_entry(const safetensors::File& file, const char* name, int64_t size,
+                                     at::ScalarType dtype) {
   const auto& tensors = file.header().tensors;
   const auto found = tensors.find(name);
   if (found == tensors.end())
@@ -125,9 +127,30 @@ at::Tensor flat_tensor(const safetensors::File& file, const char* name, int64_t 
                              std::to_string(size) + "], got " +
                              std::string(safetensors::name_of(entry.dtype)) + " [" + text(entry.shape) + "]");
   }
-  at::Tensor copy = at::empty({size}, dtype);
-  std::memcpy(copy.data_ptr(), file.data(entry), copy.nbytes());
-  return copy;
+  return entry;
+}
+
+// take(begin, values) for piece after piece of it on the CPU, copied: nothing promises that its bytes are
+// aligned.
+template <typename Take>
+void for_pieces(const safetensors::File& file, const safetensors::Entry& entry, at::ScalarType dtype,
+                const Take& take) {
+  const int64_t width = safetensors::size_of(entry.dtype), size = entry.shape[0];
+  const auto most = static_cast<int64_t>(safetensors::kPieceBytes) / width;
+  for (int64_t begin = 0; begin < size; begin += most) {
+    const at::Tensor values = at::empty({std::min(most, size - begin)}, dtype);
+    std::memcpy(values.data_ptr(), file.data(entry) + begin * width, values.nbytes());
+    take(begin, values);
+  }
+}
+
+// Bytes of a flat tensor wherever it is; `part(begin, size)` is a range of it on the CPU.
+template <typename Part>
+safetensors::Piece pieces(at::ScalarType dtype, const Part& part) {
+  return [width = c10::elementSize(dtype), part, held = at::Tensor()](uint64_t begin, uint64_t size) mutable {
+    held = part(static_cast<int64_t>(begin / width), static_cast<int64_t>(size / width));
+    return std::string_view(static_cast<const char*>(held.const_data_ptr()), size);
+  };
 }
 
 }  // namespace
@@ -137,13 +160,18 @@ void Trainer::save_state(const std::string& path) const {
   auto metadata = identity(*state.model, state.options);
   metadata["format"] = kFormat;
   metadata["step"] = text(state.step);
-  const at::Tensor master = state.master_on_cpu(), m = state.tensors.m.cpu(), v = state.tensors.v.cpu();
-  const std::vector<int64_t> shape{master.numel()};
-  safetensors::write(path,
-                     {{"master", safetensors::Dtype::kF32, shape, master.const_data_ptr()},
-                      {"exp_avg", file_dtype(m.scalar_type()), shape, m.const_data_ptr()},
-                      {"exp_avg_sq", file_dtype(v.scalar_type()), shape, v.const_data_ptr()}},
-                     metadata);
+  // Piece by piece, so that the host needs no memory for what a GPU holds.
+  const auto master = [&](int64_t begin, int64_t size) { return state.master_on_cpu(begin, size); };
+  const auto source = [&](const char* name, const at::Tensor& moment) -> safetensors::Source {
+    const auto part = [moment](int64_t begin, int64_t size) { return moment.narrow(0, begin, size).cpu(); };
+    return {name, file_dtype(moment.scalar_type()), {moment.numel()}, pieces(moment.scalar_type(), part)};
+  };
+  safetensors::write(
+      path,
+      {{"master", safetensors::Dtype::kF32, {state.tensors.weights.numel()}, pieces(at::kFloat, master)},
+       source("exp_avg", state.tensors.m),
+       source("exp_avg_sq", state.tensors.v)},
+      metadata);
 }
 
 void Trainer::load_state(const std::string& path) {
@@ -164,24 +192,33 @@ void Trainer::load_state(const std::string& path) {
 
   const int64_t size = state.tensors.weights.numel();
   const int64_t step = parse_step(path, metadata);
-  const at::Tensor master = flat_tensor(file, "master", size, at::kFloat);
-  const at::Tensor m = flat_tensor(file, "exp_avg", size, state.options.moments);
-  const at::Tensor v = flat_tensor(file, "exp_avg_sq", size, state.options.moments);
-  state.set_master(master);
-  state.tensors.m.copy_(m);
-  state.tensors.v.copy_(v);
+  const at::ScalarType moments = state.options.moments;
+  const auto& master = flat_entry(file, "master", size, at::kFloat);
+  const auto& m = flat_entry(file, "exp_avg", size, moments);
+  const auto& v = flat_entry(file, "exp_avg_sq", size, moments);
+  for_pieces(file, master, at::kFloat,
+             [&](int64_t begin, const at::Tensor& values) { state.set_master(begin, values); });
+  const auto copy_to = [](const at::Tensor& to) {
+    return
+        [&to](int64_t begin, const at::Tensor& values) { to.narrow(0, begin, values.numel()).copy_(values); };
+  };
+  for_pieces(file, m, moments, copy_to(state.tensors.m));
+  for_pieces(file, v, moments, copy_to(state.tensors.v));
   state.step = step;
 }
 
-at::Tensor Trainer::State::master_on_cpu() const {
-  return is_split() ? joined_master(tensors.weights, tensors.low) : tensors.master.cpu();
+at::Tensor Trainer::State::master_on_cpu(int64_t begin, int64_t size) const {
+  if (!is_split()) return tensors.master.narrow(0, begin, size).cpu();
+  return joined_master(tensors.weights.narrow(0, begin, size), tensors.low.narrow(0, begin, size));
 }
 
-void Trainer::State::set_master(const at::Tensor& master) {
-  if (is_split()) return split_master(master, tensors.weights, tensors.low);
-  tensors.master.copy_(master);
+void Trainer::State::set_master(int64_t begin, const at::Tensor& values) {
+  const auto range = [&](const at::Tensor& of) { return of.narrow(0, begin, values.numel()); };
+  if (is_split()) return split_master(values, range(tensors.weights), range(tensors.low));
+  at::Tensor master = range(tensors.master);
+  master.copy_(values);
   // The working weights are the master rounded to nearest even, which copy_ does.
-  if (!tensors.weights.is_same(tensors.master)) tensors.weights.copy_(tensors.master);
+  if (!tensors.weights.is_same(tensors.master)) range(tensors.weights).copy_(master);
 }
 
 }  // namespace cream

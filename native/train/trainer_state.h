@@ -43,10 +43,10 @@ struct Trainer::State {
     return adapter_grads.flat.defined() ? Gradients{.adapter = &adapter_grads} : Gradients{.weights = &grads};
   }
   bool is_split() const { return tensors.low.defined(); }
-  // The float32 master on the CPU; a copy unless it is there.
-  at::Tensor master_on_cpu() const;
-  // Takes over a float32 master on the CPU, working weights included.
-  void set_master(const at::Tensor& master);
+  // Elements [begin, begin + size) of the float32 master on the CPU; a copy unless they are there.
+  at::Tensor master_on_cpu(int64_t begin, int64_t size) const;
+  // Takes over elements of a float32 master on the CPU from `begin` on, working weights included.
+  void set_master(int64_t begin, const at::Tensor& values);
   Pass pass(int64_t max_tokens_per_batch, CancelFlag cancelled);
   std::vector<NamedTensor> named_gradients() const;
   // Empties the gradients unless the last update did so in passing.
