@@ -197,6 +197,22 @@ t.test(`no source file is longer than ${HARD_LIMIT} lines`, async (t) => {
   t.ok(total <= TOTAL_LIMIT, `${total} lines of at most ${TOTAL_LIMIT}`);
 });
 
+t.test('every test of the emulated kernels runs on a GPU too', async (t) => {
+  const emulated = filesUnder('test/cuda', /\.test\.ts$/);
+  const imported = new Set(filesUnder('test/cuda-device', /\.ts$/).flatMap(importsOf));
+  t.ok(emulated.length > 0);
+  t.strictSame(
+    emulated.filter(({ path }) => !imported.has(path)).map(({ path }) => path),
+    [],
+    'test/cuda-device imports it',
+  );
+  t.strictSame(
+    emulated.filter(({ text }) => /(?<![!=]== )'emulated'/.test(text)).map(({ path }) => path),
+    [],
+    'it names no device: GPU of helpers/gpu.ts is the one',
+  );
+});
+
 t.test('no note of unfinished work is left in the sources', async (t) => {
   const mark = new RegExp(
     `\\b(${['TO', 'FIX', 'X'].map((start, i) => start + ['DO', 'ME', 'XX'][i]).join('|')})\\b`,

@@ -66,7 +66,7 @@ t.test('a model that is away can be disposed of', async (t) => {
 });
 
 t.test('a copy on the host is the model as it was, whatever becomes of the model', async (t) => {
-  const model = await load('emulated');
+  const model = await load(GPU);
   const before = await score(model);
   const onHost = await model.snapshot(true);
   const onDevice = await model.snapshot(false);
@@ -82,7 +82,7 @@ t.test('a copy on the host is the model as it was, whatever becomes of the model
 });
 
 t.test('weights that were trained after their return are copied to the host anew', async (t) => {
-  const model = await load('emulated');
+  const model = await load(GPU);
   await model.offload();
   await model.onload();
   await trainOnce(model);
@@ -93,7 +93,7 @@ t.test('weights that were trained after their return are copied to the host anew
 });
 
 t.test('a copy of an adapter stays as it was, over the same base', async (t) => {
-  const model = await load('emulated');
+  const model = await load(GPU);
   const adapter = await model.addAdapter(LORA, 1n);
   const kept = await adapter.snapshot(true);
   const before = await score(adapter);
