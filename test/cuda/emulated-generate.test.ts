@@ -121,18 +121,57 @@ t.test('calls of other shapes follow each other on one model', async (t) => {
   }
 });
 
-t.test('bfloat16 generates log-probs that scoring on the CPU confirms', async (t) => {
-  const [cpu, gpu] = await pair({ ...TIED, headDim: 16 }, 'bfloat16');
-  const items = prompts([3, 18], TIED.vocabSize);
-  const responses = await run(gpu, items, { numSamples: 2 });
-  const groups = responses.map((r) => ({ promptIds: items[r.promptIndex]!.ids, responses: [r.ids] }));
-  const options = { maxTokensPerBatch: 4096, perToken: true };
-  const { tokenLogprobs } = await cpu.score(groups, options, binding.cancelToken());
-  // Hidden states have 8 bits, rounded at other places; logits here are of size 0.2.
-  const far = responses.flatMap((r, i) =>
-    [...r.logprobs].map((x, j) => Math.abs(x - tokenLogprobs![i]![0]![j]!)),
-  );
-  t.ok(Math.max(...far) <= 5e-3, 'per token', { worst: Math.max(...far) });
+t.test('models take turns, and one that was away generates as before', async (t) => {
+  const [first, second] = [await pair(TIED), await pair(EVERYTHING)];
+  const items = prompts([6, 2, 8], EVERYTHING.vocabSize);
+  const options = { numSamples: 2, maxNewTokens: 6 };
+  const check = async ([cpu, gpu]: typeof first) =>
+    same(t, await run(gpu, items, options), await run(cpu, items, options), NEAR);
+  for (const models of [first, second, first]) await check(models);
+  await first[1].offload();
+  await t.rejects(run(first[1], items, options), { code: 'INVALID_ARGUMENT', message: /onload/ });
+  await check(second);
+  await first[1].onload();
+  for (const models of [first, second]) await check(models);
+});
+
+/** A call whose decode attention is computed by the kernel of that name. */
+async function runWith(kernel: string, ...call: Parameters<typeof run>): Promise<NativeResponse[]> {
+  process.env.CREAM_DECODE_ATTENTION = kernel;
+  try {
+    return await run(...call);
+  } finally {
+    delete process.env.CREAM_DECODE_ATTENTION;
+  }
+}
+
+for (const [name, kernel, shape] of [
+  ['heads of 16', 'plain', { headDim: 16 }],
+  ['heads of 64', 'plain', { headDim: 64 }],
+  ['heads of 64', 'tiles', { headDim: 64 }],
+  ['four heads of 32 a key head', 'tiles', { headDim: 32, numKvHeads: 1 }],
+] as const) {
+  t.test(`bfloat16 generates log-probs that scoring on the CPU confirms: ${name}, ${kernel}`, async (t) => {
+    const [cpu, gpu] = await pair({ ...TIED, ...shape }, 'bfloat16');
+    const items = prompts([3, 18], TIED.vocabSize);
+    const responses = await runWith(kernel, gpu, items, { numSamples: 5, maxNewTokens: 20 });
+    const groups = responses.map((r) => ({ promptIds: items[r.promptIndex]!.ids, responses: [r.ids] }));
+    const options = { maxTokensPerBatch: 4096, perToken: true };
+    const { tokenLogprobs } = await cpu.score(groups, options, binding.cancelToken());
+    // Hidden states have 8 bits, rounded at other places; logits here are of size 0.2.
+    const far = responses.flatMap((r, i) =>
+      [...r.logprobs].map((x, j) => Math.abs(x - tokenLogprobs![i]![0]![j]!)),
+    );
+    t.ok(Math.max(...far) <= 5e-3, 'per token', { worst: Math.max(...far) });
+  });
+}
+
+t.test('an unknown kernel of attention is refused by name', async (t) => {
+  const [, gpu] = await pair(TIED);
+  await t.rejects(runWith('fast', gpu, prompts([3], TIED.vocabSize)), {
+    code: 'INVALID_ARGUMENT',
+    message: "CREAM_DECODE_ATTENTION must be auto, plain or tiles, got 'fast'",
+  });
 });
 
 t.test('an adapter is part of every step, and training in place is seen by the next call', async (t) => {
