@@ -6,7 +6,7 @@ import { checkpoint } from './golden.js';
 // The addon's own model, whose exports that begin with "_" only tests use.
 
 /** The CPU, but for the tests in test/cuda-device. */
-const DEVICE = process.env.CREAM_TEST_GPU ?? 'cpu';
+export const DEVICE = process.env.CREAM_TEST_GPU ?? 'cpu';
 
 /**
  * How far float32 results may be from PyTorch's on the CPU, relatively. Both sum in other orders; a GPU's exp and rsqrt

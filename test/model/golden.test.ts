@@ -7,7 +7,7 @@ import { Model } from '../../lib/native/model.js';
 import { close, closeInNorm } from '../helpers/close.js';
 import { CHECKPOINTS, checkpoint, readGolden, toFloats } from '../helpers/golden.js';
 import type { GoldenArray, GoldenModel } from '../helpers/golden.js';
-import { nativeModel, ROUNDING } from '../helpers/native-model.js';
+import { DEVICE, nativeModel, ROUNDING } from '../helpers/native-model.js';
 
 // Every architecture against transformers: test/golden/models.py says how each number came about.
 
@@ -41,7 +41,7 @@ for (const name of CHECKPOINTS) {
   });
 
   t.test(`${name}: sequence and token log-probs equal transformers', in any packing`, async (t) => {
-    await using model = await Model.load(checkpoint(name), { dtype: 'float32' });
+    await using model = await Model.load(checkpoint(name), { dtype: 'float32', device: DEVICE });
     const expected = golden.score.tokenLogprobs.map((group) => group.map(toFloats));
     // Everything at once, one group at a time, and less than one group at a time.
     for (const maxTokensPerBatch of [10_000, 40, 12]) {
@@ -59,7 +59,7 @@ for (const name of CHECKPOINTS) {
   });
 
   t.test(`${name}: greedy tokens equal those of transformers' generate, beyond any window`, async (t) => {
-    await using model = await Model.load(checkpoint(name), { dtype: 'float32' });
+    await using model = await Model.load(checkpoint(name), { dtype: 'float32', device: DEVICE });
     const { promptIds, ids, logprobs } = golden.greedy;
     const request = { prompts: [{ id: 'a', ids: promptIds }], temperature: 0, maxNewTokens: ids.length };
 
@@ -75,7 +75,7 @@ for (const name of CHECKPOINTS) {
   });
 
   t.test(`${name}: bfloat16 log-probs are as near to the exact ones as those of transformers`, async (t) => {
-    await using model = await Model.load(checkpoint(name), { dtype: 'bfloat16' });
+    await using model = await Model.load(checkpoint(name), { dtype: 'bfloat16', device: DEVICE });
     const flat = (groups: GoldenArray[][]) =>
       Float32Array.from(groups.flat().flatMap((array) => [...toFloats(array)]));
     const exact = flat(golden.score.bfloat16.exact);
@@ -103,7 +103,7 @@ for (const name of CHECKPOINTS) {
     t.teardown(() => rmSync(directory, { recursive: true }));
     const copy = join(directory, 'copy');
     {
-      await using model = await Model.load(checkpoint(name), { dtype: 'float32' });
+      await using model = await Model.load(checkpoint(name), { dtype: 'float32', device: DEVICE });
       await model.save(copy);
     }
     t.strictSame(header(copy), header(checkpoint(name)), 'names and shapes in the files');
