@@ -6,7 +6,9 @@
 #include <c10/cuda/CUDAStream.h>
 #include <cuda_runtime_api.h>
 
+#include <cstdlib>
 #include <map>
+#include <string_view>
 #endif
 
 #include "ops/device.h"
@@ -37,6 +39,12 @@ namespace {
 
 // While a step is recorded the allocator cannot give unused memory back to the device to make room for it.
 constexpr int64_t kRoomToRecord = int64_t{1} << 30;
+
+// Then every call waits and reports its own error, which a recorded step as a whole cannot.
+bool launches_block() {
+  const char* value = std::getenv("CUDA_LAUNCH_BLOCKING");
+  return value != nullptr && std::string_view(value) != "0";
+}
 
 // Ends a recording that failed, so that this thread's tensors do not go on coming from the graphs' memory.
 void abandon(std::unique_ptr<at::cuda::CUDAGraph> graph, c10::MempoolId_t pool, c10::DeviceIndex device) {
@@ -81,7 +89,7 @@ GraphPool::~GraphPool() = default;
 StepGraph::StepGraph(std::function<void()> step, c10::Device device, [[maybe_unused]] const GraphPool& pool)
     : step_(std::move(step)), device_(device) {
 #ifdef CREAM_CUDA
-  if (!device.is_cuda()) return;
+  if (!device.is_cuda() || launches_block()) return;
   step_();
   step_();
   if (device_memory(device).free < kRoomToRecord) release_cached_memory();

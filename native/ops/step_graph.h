@@ -28,7 +28,7 @@ class StepGraph {
  public:
   // On a GPU `step` runs twice before it is recorded, for what libraries set up in first calls. It must not
   // wait for the device, and what it reads and writes must keep its address. The current stream must not be
-  // the default one.
+  // the default one. With CUDA_LAUNCH_BLOCKING=1 nothing is recorded.
   StepGraph(std::function<void()> step, c10::Device device, const GraphPool& pool);
   ~StepGraph();
   StepGraph(const StepGraph&) = delete;
