@@ -1,6 +1,8 @@
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 
 export function median(values) {
   const sorted = [...values].sort((a, b) => a - b);
@@ -23,9 +25,14 @@ export function machine() {
   };
 }
 
+/** The commit of these sources; a bundle has it in a file. */
 export function commit() {
+  const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+  const noted = join(root, 'COMMIT');
+  if (existsSync(noted)) return readFileSync(noted, 'utf8').trim();
   try {
-    const run = (...args) => execFileSync('git', args, { encoding: 'utf8' }).trim();
+    const options = { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] };
+    const run = (...args) => execFileSync('git', ['-C', root, ...args], options).trim();
     return (
       run('rev-parse', '--short', 'HEAD') +
       (run('status', '--porcelain', '--untracked-files=no') ? '+changes' : '')

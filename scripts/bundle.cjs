@@ -123,7 +123,7 @@ function copyNode(out) {
   if (licence !== undefined) fs.copyFileSync(licence, path.join(out, 'node', 'LICENSE'));
 }
 
-function main() {
+async function main() {
   const { values } = parseArgs({
     options: { out: { type: 'string', default: path.join(ROOT, 'runs', 'bundle') } },
   });
@@ -138,6 +138,8 @@ function main() {
   const work = fs.mkdtempSync(path.join(os.tmpdir(), 'cream-bundle-'));
   try {
     for (const file of PLAIN) copy(file, path.join(out, file));
+    const { commit } = await import('../bench/report.mjs');
+    fs.writeFileSync(path.join(out, 'COMMIT'), `${commit() ?? 'unknown'}\n`);
     for (const folder of FOLDERS) copy(folder, path.join(out, folder), isUseful);
     const packages = new Set([...productionPackages(), ...testPackages(work)]);
     for (const folder of packages) copy(folder, path.join(out, folder), isUseful);
@@ -166,4 +168,7 @@ function main() {
   }
 }
 
-main();
+main().catch((error) => {
+  log(error.message);
+  process.exitCode = 1;
+});

@@ -209,6 +209,7 @@ async function main() {
   const count = (wanted) => all.filter(({ status }) => status === wanted).length;
   const failed = all.filter(({ status }) => status === 'failed');
   console.log(`\n${count('ok')} tests passed, ${failed.length} failed, ${count('skipped')} skipped`);
+  if (count('ok') + failed.length === 0) console.log(`  nothing ran: ${all[0]?.reason}`);
   for (const { file, name } of failed.slice(0, MOST_NAMES)) console.log(`  failed: ${file}: ${name}`);
   if (failed.length > MOST_NAMES) console.log(`  and ${failed.length - MOST_NAMES} more`);
   if (waiting.length > 0) console.log(`  not run, for want of time: ${waiting.join(' ')}`);
