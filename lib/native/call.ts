@@ -72,25 +72,3 @@ export class AbortableCall {
     this.#signal?.removeEventListener('abort', this.cancel);
   }
 }
-
-/** Token ids as the addon takes them. A number that is no 32-bit integer would be changed in silence. */
-export function toInt32Array(ids: readonly number[] | Int32Array, where: string): Int32Array {
-  if (ids instanceof Int32Array) return ids;
-  const array = Int32Array.from(ids);
-  for (let i = 0; i < array.length; i++) {
-    if (array[i] !== ids[i]) {
-      throw new CreamError('INVALID_ARGUMENT', `${where}[${i}] is ${String(ids[i])}, expected a token id`);
-    }
-  }
-  return array;
-}
-
-/** A seed as the addon takes it; `what` begins the message. */
-export function toSeed(seed: number | bigint, what: string): bigint {
-  if (typeof seed === 'bigint') return seed;
-  if (Number.isSafeInteger(seed) && seed >= 0) return BigInt(seed);
-  throw new CreamError(
-    'INVALID_ARGUMENT',
-    `${what}: seed must be an integer in [0, 2^53) or a bigint, got ${seed}`,
-  );
-}

@@ -5,7 +5,15 @@ import { inferModelType, type ModelConfig, writeModelConfig } from '../data/mode
 import { type LoraOptions, readAdapter, writeAdapterConfig } from '../data/adapter.js';
 import { CreamError } from '../errors.js';
 import { type NativeModel, type NativeModelConfig, type NativeResponse, loadBinding } from './binding.js';
-import { AbortableCall, native, toInt32Array, toSeed } from './call.js';
+import {
+  type ScoreRequestGroup,
+  toInt32Array,
+  toObjects,
+  toScoreGroups,
+  toSeed,
+  shown,
+} from './arguments.js';
+import { AbortableCall, native } from './call.js';
 import { resolveDevice } from './device.js';
 import { dtypeOf, type LoadOptions, prepare, toNative } from './loading.js';
 import { Trainer, type TrainerOptions } from './trainer.js';
@@ -44,11 +52,6 @@ export interface GeneratedResponse {
   /** Of each id, at temperature 1 and without truncation, in nats. */
   logprobs: Float32Array;
   finishReason: 'stop' | 'length';
-}
-
-export interface ScoreRequestGroup {
-  promptIds: readonly number[] | Int32Array;
-  responses: readonly (readonly number[] | Int32Array)[];
 }
 
 export interface ScoreOptions {
@@ -162,9 +165,9 @@ export class Model implements AsyncDisposable {
       maxLiveTokens: 0,
       maxLiveSequences: 0,
     };
-    const keyed = prompts.map(({ id, ids }, index) => ({
+    const keyed = toObjects(prompts, 'generate: prompts').map(({ id, ids }, index) => ({
       ids: toInt32Array(ids, `generate: prompts[${index}].ids`),
-      key: promptKey(stream, id),
+      key: promptKey(stream, id, `generate: prompts[${index}].id`),
     }));
 
     const call = new AbortableCall(signal);
@@ -214,10 +217,7 @@ export class Model implements AsyncDisposable {
   /** Log-probs of given responses. An empty response has log-prob 0. */
   async score(groups: readonly ScoreRequestGroup[], options: ScoreOptions = {}): Promise<GroupScores[]> {
     const { maxTokensPerBatch = 0, perToken = false, sharePrompts = true, signal } = options;
-    const converted = groups.map(({ promptIds, responses }, group) => ({
-      promptIds: toInt32Array(promptIds, `score: groups[${group}].promptIds`),
-      responses: responses.map((ids, i) => toInt32Array(ids, `score: groups[${group}].responses[${i}]`)),
-    }));
+    const converted = toScoreGroups(groups, 'score');
     const { logprobs, tokenLogprobs } = await AbortableCall.once(signal, (token) =>
       this.#native.score(converted, { maxTokensPerBatch, perToken, sharePrompts }, token),
     );
@@ -268,6 +268,9 @@ export class Model implements AsyncDisposable {
    * memory of the GPU; on the CPU there is no difference. Default 'device'.
    */
   async snapshot({ on = 'device' }: { on?: 'device' | 'host' } = {}): Promise<Model> {
+    if (on !== 'device' && on !== 'host') {
+      throw new CreamError('INVALID_ARGUMENT', `snapshot: on must be 'device' or 'host', got ${String(on)}`);
+    }
     const copy = await native(() => this.#native.snapshot(on === 'host'));
     return new Model(copy, this.config, this.#configJson, this.directory, this.adapter);
   }
@@ -348,6 +351,9 @@ function disposeIfAborted(model: Model, signal: AbortSignal | undefined): Model 
 }
 
 /** Names a prompt in the random stream: the first 8 bytes of a digest, so that any id will do. */
-function promptKey(stream: string, id: string): bigint {
+function promptKey(stream: string, id: string, where: string): bigint {
+  if (typeof id !== 'string') {
+    throw new CreamError('INVALID_ARGUMENT', `${where} must be a string, got ${shown(id)}`);
+  }
   return createHash('sha256').update(`${stream}\0${id}`).digest().readBigUInt64BE(0);
 }

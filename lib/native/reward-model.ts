@@ -2,10 +2,10 @@ import { readCheckpoint } from '../data/checkpoint.js';
 import type { ModelConfig } from '../data/model-config.js';
 import { CreamError } from '../errors.js';
 import { type NativeModel, loadBinding } from './binding.js';
-import { AbortableCall, native, toInt32Array } from './call.js';
+import { type ScoreRequestGroup, toScoreGroups } from './arguments.js';
+import { AbortableCall, native } from './call.js';
 import { resolveDevice } from './device.js';
 import { dtypeOf, type LoadOptions, prepare, toNative } from './loading.js';
-import type { ScoreRequestGroup } from './model.js';
 
 const HEAD = 'score.weight';
 
@@ -59,10 +59,7 @@ export class RewardModel implements AsyncDisposable {
    */
   async rewards(groups: readonly ScoreRequestGroup[], options: RewardsOptions = {}): Promise<number[][]> {
     const { maxTokensPerBatch = 0, signal } = options;
-    const converted = groups.map(({ promptIds, responses }, group) => ({
-      promptIds: toInt32Array(promptIds, `rewards: groups[${group}].promptIds`),
-      responses: responses.map((ids, i) => toInt32Array(ids, `rewards: groups[${group}].responses[${i}]`)),
-    }));
+    const converted = toScoreGroups(groups, 'rewards');
     const padId = this.config.padTokenId ?? -1;
     const rewards = await AbortableCall.once(signal, (token) =>
       this.#native.rewards(converted, { maxTokensPerBatch, padId }, token),

@@ -5,7 +5,8 @@ import type {
   NativeStepMetrics,
   NativeTrainer,
 } from './binding.js';
-import { AbortableCall, native, toInt32Array, toSeed } from './call.js';
+import { toInt32Array, toObjects, toSeed } from './arguments.js';
+import { AbortableCall, native } from './call.js';
 
 export type TrainerOptions = Partial<Omit<NativeAdamWOptions, 'seed'>> & {
   /** Of an adapter's dropout and of the rounding of bfloat16 moments. */
@@ -82,7 +83,7 @@ export class Trainer implements AsyncDisposable {
     batch: readonly SftStepExample[],
     { learningRate, maxTokensPerBatch, signal }: StepOptions,
   ): Promise<StepMetrics> {
-    const examples = batch.map(({ promptIds, responseIds }, i) => ({
+    const examples = toObjects(batch, 'sftStep: batch').map(({ promptIds, responseIds }, i) => ({
       promptIds: toInt32Array(promptIds, `sftStep: batch[${i}].promptIds`),
       responseIds: toInt32Array(responseIds, `sftStep: batch[${i}].responseIds`),
     }));
@@ -96,7 +97,7 @@ export class Trainer implements AsyncDisposable {
     batch: readonly PreferenceStepPair[],
     { learningRate, maxTokensPerBatch, signal, ...loss }: StepOptions & NativePreferenceOptions,
   ): Promise<StepMetrics> {
-    const pairs = batch.map((pair, i) => ({
+    const pairs = toObjects(batch, 'preferenceStep: batch').map((pair, i) => ({
       ...pair,
       promptIds: toInt32Array(pair.promptIds, `preferenceStep: batch[${i}].promptIds`),
       chosenIds: toInt32Array(pair.chosenIds, `preferenceStep: batch[${i}].chosenIds`),
