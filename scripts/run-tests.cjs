@@ -198,7 +198,9 @@ async function main() {
   if (waiting.length === 0) throw new Error('there are no tests here');
   while (waiting.length > 0 && Date.now() < deadline) {
     const file = waiting.shift();
-    const raw = values.out && path.join(values.out, `${path.basename(file, '.test.js')}.tap`);
+    // test/train/golden.test.js: train-golden.tap
+    const short = file.startsWith('test/') ? file.slice(5).replaceAll('/', '-') : path.basename(file);
+    const raw = values.out && path.join(values.out, short.replace(/\.test\.js$/, '.tap'));
     if (raw) fs.rmSync(raw, { force: true });
     const log = (data) => raw && fs.appendFileSync(raw, data);
     results.push(await runFile(file, { stall: Number(values.stall), deadline, log }));
