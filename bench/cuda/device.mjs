@@ -16,7 +16,7 @@ export function devices({ device, flops, bandwidth }) {
     build: info.buildFlags,
     archs: info.cudaArchs,
   };
-  if (device === 'cpu')
+  if (device === 'cpu' || device === 'emulated')
     return { gpu: { name: 'cpu' }, caps: ceilings('cpu', { flops, bandwidth }), versions };
   const found = loadBinding().devices();
   const gpu = found.gpus[Number(device.split(':')[1] ?? 0)];

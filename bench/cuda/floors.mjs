@@ -2,12 +2,12 @@
 // bandwidth of memory. Rates are what large products and copies were seen to reach, not data sheets.
 
 const CEILINGS = [
-  { match: /H200/, flops: 790e12, bandwidth: 4.3e12 },
-  { match: /H100/, flops: 798e12, bandwidth: 3.0e12 },
-  { match: /A100/, flops: 250e12, bandwidth: 1.7e12 },
+  { match: /H200/, flops: 790e12, bandwidth: 4.3e12, host: 55e9 },
+  { match: /H100/, flops: 798e12, bandwidth: 3.0e12, host: 55e9 },
+  { match: /A100/, flops: 250e12, bandwidth: 1.7e12, host: 25e9 },
 ];
 /** For trying the bench itself: a core of a server. */
-const CPU = { flops: 5e11, bandwidth: 4e10 };
+const CPU = { flops: 5e11, bandwidth: 4e10, host: 1e10 };
 
 /** For other GPUs --flops and --bandwidth must be given; without them there are no floors. */
 export function ceilings(name, { flops, bandwidth }) {
@@ -15,6 +15,8 @@ export function ceilings(name, { flops, bandwidth }) {
   return {
     flops: flops ? Number(flops) * 1e12 : known?.flops,
     bandwidth: bandwidth ? Number(bandwidth) * 1e12 : known?.bandwidth,
+    // Pinned host memory to the device or back, one way: PCIe 5 (or 4) x16 as copies are seen to reach it.
+    host: known?.host,
   };
 }
 
@@ -37,6 +39,22 @@ export const scoreFlopUnshared = ({ trunk, head }, { P, T, N }, prompts) =>
 /** FLOP of a preference step: three passes with all weights, two with an adapter. */
 export const trainFlop = ({ trunk, head }, { P, T }, pairs, { lora = false } = {}) =>
   (lora ? 4 : 6) * (trunk * (P + 2 * (T - 1)) + head * 2 * T) * pairs;
+export const trainFlopUnshared = ({ trunk, head }, { P, T }, pairs, { lora = false } = {}) =>
+  (lora ? 4 : 6) * (trunk * 2 * (P + T - 1) + head * 2 * T) * pairs;
 
 /** AdamW: bfloat16 weight, low half and gradient, two float32 moments; read, and written but for the gradient. */
 export const ADAMW_BYTES = 26;
+
+/**
+ * Least seconds of the parts of an iteration: N responses to each prompt, scored under three models, one pair each,
+ * `batch` pairs a step.
+ */
+export function iterationFloor(size, vocabSize, { P, T, N, prompts, live, batch, lora = false }, caps) {
+  const steps = Math.ceil(prompts / batch);
+  const update = lora ? 0 : (steps * ADAMW_BYTES * size.parameters) / caps.bandwidth;
+  return {
+    generate: ((prompts * N * T) / live) * decodeStep(size, vocabSize, { B: live, P, T, N }, caps),
+    score: (3 * scoreFlop(size, { P, T, N }, prompts)) / caps.flops,
+    train: trainFlop(size, { P, T }, prompts, { lora }) / caps.flops + update,
+  };
+}

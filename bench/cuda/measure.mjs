@@ -47,18 +47,24 @@ export async function time(device, work, { rounds = 5, budget = 60, warmUps = 1 
   };
 }
 
-/** Seconds of one `work` by kind, what no op was at work in as `gaps`, and the whole. */
-export async function whereTimeWent(device, work) {
-  await binding.phases(true);
+/**
+ * Seconds of one `work` by kind, what no op was at work in as `gaps`, and the whole. `ops` looks into steps of decoding,
+ * which then run without CUDA graphs; `steps` counts them as they are.
+ */
+export async function whereTimeWent(device, work, mode = 'ops') {
+  await settle(device);
+  await binding.phases(mode);
   const begin = performance.now();
   await work();
   await settle(device);
   const total = (performance.now() - begin) / 1e3;
-  const phases = Object.fromEntries(
-    (await binding.phases(false)).map(({ name, seconds }) => [name, seconds]),
-  );
-  const known = Object.values(phases).reduce((sum, seconds) => sum + seconds, 0);
-  return { ...phases, gaps: Math.max(0, total - known), total };
+  const counted = (await binding.phases('off')).filter(({ count }) => count > 0);
+  const known = counted.reduce((sum, { seconds }) => sum + seconds, 0);
+  return {
+    ...Object.fromEntries(counted.map(({ name, seconds }) => [name, seconds])),
+    gaps: Math.max(0, total - known),
+    total,
+  };
 }
 
 export async function generate(model, prompts, { n, maxNewTokens, topP = 1, maxLiveSequences = 0 }) {

@@ -1,12 +1,17 @@
 """The peer's side of the GPU bench: transformers and plain PyTorch with flash attention, as a careful user would write it.
 
-One job per process: python3 peer_cuda.py '{"job": "generate", "shape": {...}, "device": "cuda", ...}' prints one line of JSON. The
-batch is the largest that fits, found by halving; sequences have one length, so that nothing is padding.
+One job per process: python3 peer_cuda.py '{"job": "generate", "shape": {...}, "device": "cuda", ...}' prints one line of JSON. Of
+the batch sizes that fit the fastest is measured; sequences have one length, so that nothing is padding.
 """
 
+import ctypes
+import gc
+import importlib.util
 import json
+import signal
 import statistics
 import sys
+import tempfile
 import time
 from importlib.metadata import version
 
@@ -67,19 +72,67 @@ def timed(request: dict, run) -> float:
     return time.perf_counter() - start
 
 
-def largest(request: dict, first: int, make) -> tuple[int, float]:
-    """The largest of first, first / 2, ... that runs, and the median seconds of one run of it."""
-    size = first
-    while size >= 1:
+class Attempts:
+    """Runs a job at growing batch sizes; running out of memory ends the growth, or shrinks a first size that is too large."""
+
+    def __init__(self, request: dict, most: int | None = None):
+        self.request, self.most = request, most
+        self.ends = time.perf_counter() + request["seconds"]
+        self.tried: dict[int, float | None] = {}
+
+    def attempt(self, make, size: int) -> float | None:
+        """Seconds of a second run; None where memory ran out."""
         try:
             run = make(size)
             run()
-            return size, statistics.median(timed(request, run) for _ in range(request["rounds"]))
-        except torch.OutOfMemoryError:
-            run = None
+            return timed(self.request, run)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        # Here neither the error nor its frames hold tensors any more.
+        gc.collect()
+        if self.request["device"] != "cpu":
             torch.cuda.empty_cache()
-            size //= 2
-    raise SystemExit("not even a batch of one fits")
+        return None
+
+    def fastest(self, make) -> dict:
+        """The batch size, among a first one, its doubles and halves, of most rows a second, and the median of its runs."""
+        size, best, fits = self.request["batch"], None, True
+        if self.most is not None:
+            size = min(size, self.most)
+        while size >= 1 and size not in self.tried:
+            begun = time.perf_counter()
+            seconds = self.tried[size] = self.attempt(make, size)
+            spent = time.perf_counter() - begun
+            fits = fits and seconds is not None
+            if seconds is None and best is not None:
+                break
+            is_better = seconds is not None and (best is None or self.rate(size) > 1.03 * self.rate(best))
+            if seconds is not None and not is_better:
+                break
+            if is_better:
+                best = size
+            is_late = time.perf_counter() + 2.5 * spent > self.ends
+            if best is not None and (is_late or not fits or (self.most is not None and size >= self.most)):
+                break
+            size = size // 2 if seconds is None else size * 2
+            if self.most is not None:
+                size = min(size, self.most)
+        if best is None:
+            raise SystemExit("not even a batch of one fits")
+        run, runs = make(best), [self.tried[best]]
+        while len(runs) < self.request["rounds"] and time.perf_counter() + runs[0] < self.ends:
+            runs.append(timed(self.request, run))
+        return {"batch": best, "seconds": statistics.median(runs), "runs": runs, "tried": self.tried}
+
+    def rate(self, size: int) -> float:
+        # A step of training takes the same pairs whatever its batch.
+        return (1 if self.most is not None else size) / self.tried[size]
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "CUBLAS_STATUS_ALLOC_FAILED" in text
 
 
 def ids(request: dict, rows: int, length: int) -> torch.Tensor:
@@ -108,8 +161,8 @@ def generate(request: dict) -> dict:
 
         return run
 
-    batch, seconds = largest(request, request["batch"], make)
-    return {"batch": batch, "seconds": seconds, "value": batch * response / seconds, "unit": "tok/s"}
+    found = Attempts(request).fastest(make)
+    return found | {"value": found["batch"] * response / found["seconds"], "unit": "tok/s"}
 
 
 def token_logprobs(model, rows: torch.Tensor, targets: int) -> torch.Tensor:
@@ -135,8 +188,8 @@ def score(request: dict) -> dict:
 
         return run
 
-    batch, seconds = largest(request, request["batch"], make)
-    return {"batch": batch, "seconds": seconds, "value": batch * request["T"] / seconds, "unit": "tok/s"}
+    found = Attempts(request).fastest(make)
+    return found | {"value": found["batch"] * request["T"] / found["seconds"], "unit": "tok/s"}
 
 
 def train(request: dict) -> dict:
@@ -159,17 +212,117 @@ def train(request: dict) -> dict:
 
         return run
 
-    batch, seconds = largest(request, min(request["batch"], pairs), make)
-    return {"batch": batch, "seconds": seconds, "value": pairs / seconds, "unit": "pairs/s"}
+    found = Attempts(request, most=pairs).fastest(make)
+    return found | {"value": pairs / found["seconds"], "unit": "pairs/s"}
+
+
+def tokenizer_of(size: int):
+    """Words of one id each: TRL tokenises text, and the number of tokens must be exact."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(size)}, unk_token="w0"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=words, pad_token="w0", eos_token="w1")
+
+
+def trl(request: dict) -> dict:
+    """TRL's DPOTrainer in bfloat16, its reference log-probs known, the same pairs accumulated to one optimizer step."""
+    from datasets import Dataset
+    from transformers import TrainerCallback
+    from trl import DPOConfig, DPOTrainer
+
+    pairs, vocab = request["pairs"], request["shape"]["vocabSize"]
+    tokenizer = tokenizer_of(vocab)
+    model = load(request)
+
+    def words(length: int) -> str:
+        return " ".join(f"w{i}" for i in torch.randint(3, vocab, (length,)).tolist())
+
+    class Steps(TrainerCallback):
+        begins: list[float] = []
+        seconds: list[float] = []
+
+        def on_step_begin(self, args, state, control, **_):
+            wait(request)
+            self.begins.append(time.perf_counter())
+
+        def on_step_end(self, args, state, control, **_):
+            wait(request)
+            self.seconds.append(time.perf_counter() - self.begins[-1])
+
+    def make(batch: int):
+        def run() -> float:
+            steps = Steps()
+            steps.begins, steps.seconds = [], []
+            parts = -(-pairs // batch)
+            rows = [
+                # w1 ends a response: without it TRL would put one there.
+                {"prompt": words(request["P"]), **{side: f" {words(request['T'] - 1)} w1" for side in ("chosen", "rejected")}}
+                for _ in range(2 * parts * batch)
+            ]
+            with tempfile.TemporaryDirectory() as folder:
+                args = DPOConfig(
+                    output_dir=folder,
+                    max_steps=2,
+                    per_device_train_batch_size=batch,
+                    gradient_accumulation_steps=parts,
+                    precompute_ref_log_probs=True,  # before the steps, and not timed
+                    max_length=None,
+                    bf16=request["device"] != "cpu",
+                    use_cpu=request["device"] == "cpu",
+                    gradient_checkpointing=True,
+                    learning_rate=1e-7,
+                    lr_scheduler_type="constant",
+                    logging_strategy="no",
+                    save_strategy="no",
+                    report_to=[],
+                    disable_tqdm=True,
+                )
+                trainer = DPOTrainer(
+                    model=model,
+                    args=args,
+                    train_dataset=Dataset.from_list(rows),
+                    processing_class=tokenizer,
+                    callbacks=[steps],
+                )
+                trainer.train()
+            # The first step sets up; pairs of a last batch that is not full are work too.
+            return steps.seconds[1] * pairs / (parts * batch)
+
+        return run
+
+    class Timed(Attempts):
+        def attempt(self, make, size):
+            seconds = None
+            try:
+                seconds = make(size)()
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+            model.zero_grad(set_to_none=True)
+            gc.collect()
+            if request["device"] != "cpu":
+                torch.cuda.empty_cache()
+            return seconds
+
+    found = Timed(request | {"rounds": 1}, most=pairs).fastest(make)
+    return found | {"value": pairs / found["seconds"], "unit": "pairs/s"}
 
 
 def main() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: the bench may be ended at its time limit
     request = json.loads(sys.argv[1])
+    missing = [name for name in ("trl", "datasets") if request["job"] == "trl" and importlib.util.find_spec(name) is None]
+    if missing:
+        print(json.dumps({"skipped": f"{' and '.join(missing)} cannot be imported; the plain step in peer-train is the peer"}))
+        return
     request["attention"] = attention()
     torch.manual_seed(1)
-    result = {"generate": generate, "score": score, "train": train}[request["job"]](request)
+    result = {"generate": generate, "score": score, "train": train, "trl": trl}[request["job"]](request)
     peak = torch.cuda.max_memory_allocated() if request["device"] != "cpu" else None
-    versions = {name: version(name) for name in ("torch", "transformers")}
+    names = ("torch", "transformers", *(["trl"] if request["job"] == "trl" else []))
+    versions = {name: version(name) for name in names}
     print(json.dumps(result | {"attention": request["attention"], "peakBytes": peak, "versions": versions}))
 
 

@@ -1,0 +1,256 @@
+// What single rows measure of decoding, scoring, the head, AdamW and copies of a model.
+import { ADAMW_BYTES, decodeStep, scoreFlop, scoreFlopUnshared } from './floors.mjs';
+import { binding, generate, idStream, load, median, settle, time, token, whereTimeWent } from './measure.mjs';
+import { doesNotFit } from './plan.mjs';
+import { SHAPES, sizes } from './shapes.mjs';
+
+export const TERA = 1e12;
+export const ADAMW = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0.01, maxGradNorm: 1, seed: 0n };
+
+/** Tokens per second of decoding, `live` sequences at once. */
+export async function decode({ shape, device, caps, quick, memory }, { live, P, T, N, wanted }) {
+  const config = SHAPES[shape];
+  const size = sizes(config);
+  const groups = Math.max(1, Math.ceil(live / N));
+  const planned = 2 * size.parameters + size.kvBytes * (groups * P + live * T);
+  if (planned > 0.92 * memory.free) return doesNotFit('decoding', planned, memory);
+  const take = idStream(config.vocabSize);
+  const prompts = Array.from({ length: groups }, () => take(P));
+  const model = await load(shape, device);
+  const work = () => generate(model, prompts, { n: N, maxNewTokens: T, maxLiveSequences: live });
+  const { tokens } = await work(); // graphs are captured here
+  const { seconds, spread } = await time(device, work, { rounds: quick ? 1 : 3, budget: 40, warmUps: 0 });
+  const steps = await whereTimeWent(device, work, 'steps');
+  const where = await whereTimeWent(device, work);
+  const { peak } = await binding.deviceMemory(device, false);
+  model.dispose();
+  return {
+    value: tokens / seconds,
+    unit: 'tok/s',
+    floor: caps.flops && live / decodeStep(size, config.vocabSize, { B: live, P, T, N }, caps),
+    wanted,
+    seconds,
+    spread,
+    where,
+    whereOf: 'without graphs, ops counted one by one',
+    peakBytes: peak,
+    work: { live, P, T, N, tokens },
+    extra: {
+      // Of the time in which the GPU works: without graphs, as here, the host's launches are part of the rest.
+      samplerShare: (where.sampler ?? 0) / (where.total - where.gaps),
+      // With graphs, as in the timed runs.
+      idleShare: steps.gaps / steps.total,
+      secondsWhileStepsCounted: steps.total,
+    },
+  };
+}
+
+/** Bytes per second of keys and values, prompts counted once per group, that each kernel of decode attention reads. */
+export async function decodeAttention({ shape, device, caps }, { live, P, T, N }) {
+  const config = SHAPES[shape];
+  const take = idStream(config.vocabSize);
+  const prompts = Array.from({ length: Math.max(1, Math.ceil(live / N)) }, () => take(P));
+  const model = await load(shape, device);
+  const work = () => generate(model, prompts, { n: N, maxNewTokens: T, maxLiveSequences: live });
+  const before = process.env.CREAM_DECODE_ATTENTION;
+  const measured = {};
+  let tokens;
+  for (const kernel of ['plain', 'auto']) {
+    process.env.CREAM_DECODE_ATTENTION = kernel;
+    ({ tokens } = await work());
+    const where = await whereTimeWent(device, work);
+    const { seconds } = await time(device, work, { rounds: 1, budget: 60, warmUps: 0 });
+    measured[kernel] = { where, seconds };
+  }
+  if (before === undefined) delete process.env.CREAM_DECODE_ATTENTION;
+  else process.env.CREAM_DECODE_ATTENTION = before;
+  model.dispose();
+  const { plain, auto } = measured;
+  const bytes = tokens * sizes(config).kvBytes * (P / N + T / 2);
+  return {
+    value: bytes / auto.where.attention / 1e9,
+    unit: 'GB/s',
+    floor: caps.bandwidth && caps.bandwidth / 1e9,
+    seconds: auto.where.attention,
+    where: auto.where,
+    work: { live, P, T, N, tokens, bytes },
+    extra: {
+      plainAttentionSeconds: plain.where.attention,
+      attentionGain: plain.where.attention / auto.where.attention,
+      generateSeconds: auto.seconds,
+      plainGenerateSeconds: plain.seconds,
+    },
+  };
+}
+
+export function groupsOf(config, { P, T, N }, prompts) {
+  const take = idStream(config.vocabSize, 11);
+  return Array.from({ length: prompts }, () => ({
+    promptIds: take(P),
+    responses: Array.from({ length: N }, () => take(T)),
+  }));
+}
+
+/** TFLOP/s of the scoring work that is done, and the gain over the same path without sharing prompts. */
+export async function score({ shape, device, caps, quick }, { P, T, N, prompts, wanted, wantedSharing }) {
+  const config = SHAPES[shape];
+  const size = sizes(config);
+  const model = await load(shape, device);
+  const groups = groupsOf(config, { P, T, N }, prompts);
+  const run = (sharePrompts) => () =>
+    model.score(groups, { maxTokensPerBatch: 16_384, perToken: false, sharePrompts }, token);
+  const settings = { rounds: quick ? 1 : 5, budget: 30 };
+  const { seconds, spread } = await time(device, run(true), settings);
+  const unshared = await time(device, run(false), settings);
+  const where = await whereTimeWent(device, run(true));
+  const { peak } = await binding.deviceMemory(device, false);
+  model.dispose();
+  return {
+    value: scoreFlop(size, { P, T, N }, prompts) / seconds / TERA,
+    unit: 'TFLOP/s',
+    floor: caps.flops && caps.flops / TERA,
+    wanted,
+    seconds,
+    spread,
+    where,
+    peakBytes: peak,
+    work: { P, T, N, prompts },
+    extra: {
+      tokensPerSecond: (prompts * N * T) / seconds,
+      equivalentUnsharedTflops: scoreFlopUnshared(size, { P, T, N }, prompts) / seconds / TERA,
+      sharingGain: unshared.seconds / seconds,
+      sharingGainWanted: wantedSharing,
+      sharingGainOfWork: scoreFlopUnshared(size, { P, T, N }, 1) / scoreFlop(size, { P, T, N }, 1),
+      unsharedSeconds: unshared.seconds,
+    },
+  };
+}
+
+/** The head alone: responses after a prompt of one token, of a model with a single layer. */
+export async function head({ shape, device, caps, quick }, { rows, wanted }) {
+  const full = SHAPES[shape];
+  const config = { ...full, numLayers: 1, slidingWindow: [0] };
+  const take = idStream(config.vocabSize, 13);
+  const model = await binding.randomModel({ config, seed: 1n, dtype: 'bfloat16', device });
+  const T = Math.min(1024, rows, full.maxPositionEmbeddings - 1);
+  const groups = [
+    { promptIds: take(1), responses: Array.from({ length: Math.ceil(rows / T) }, () => take(T)) },
+  ];
+  const work = () => model.score(groups, { maxTokensPerBatch: 2 * rows, perToken: false }, token);
+  await time(device, work, { rounds: quick ? 1 : 3, budget: 30 });
+  const where = await whereTimeWent(device, work);
+  model.dispose();
+  const targets = groups[0].responses.length * T;
+  return {
+    value: (2 * sizes(config).head * targets) / where.head / TERA,
+    unit: 'TFLOP/s',
+    floor: caps.flops && caps.flops / TERA,
+    wanted,
+    seconds: where.head,
+    where,
+    work: { rows: targets, vocabSize: config.vocabSize },
+  };
+}
+
+/** AdamW on all weights: a step on one short pair, of which only the optimizer's time is counted. */
+export async function adamw({ shape, device, caps, quick, memory }, { wanted }) {
+  // Its speed does not depend on the size: fewer layers where 16 bytes a parameter do not fit.
+  let config = SHAPES[shape];
+  const bytesOf = (candidate) => 16.5 * sizes(candidate).parameters;
+  while (bytesOf(config) > 0.9 * memory.free && config.numLayers > 4) {
+    const numLayers = config.numLayers - 4;
+    config = { ...config, numLayers, slidingWindow: config.slidingWindow.slice(0, numLayers) };
+  }
+  if (bytesOf(config) > 0.9 * memory.free) return doesNotFit('AdamW', bytesOf(config), memory);
+  const model = await binding.randomModel({ config, seed: 1n, dtype: 'bfloat16', device });
+  const trainer = await model.createTrainer({
+    ...ADAMW,
+    gradientsDtype: device === 'cpu' ? 'float32' : 'bfloat16',
+  });
+  const [{ promptIds, responses }] = groupsOf(config, { P: 4, T: 4, N: 2 }, 1);
+  const batch = [
+    {
+      promptIds,
+      chosenIds: responses[0],
+      rejectedIds: responses[1],
+      consistency: 1,
+      referenceChosen: -40,
+      referenceRejected: -40,
+    },
+  ];
+  const work = () =>
+    trainer.preferenceStep(batch, { loss: 'sigmoid', beta: 0.1, sftCoefficient: 0 }, 1e-7, 64, token);
+  await time(device, work, { rounds: quick ? 1 : 3, budget: 30 });
+  const where = await whereTimeWent(device, work);
+  trainer.dispose();
+  model.dispose();
+  // Clipping reads the gradients once more than the update itself does.
+  const { parameters } = sizes(config);
+  return {
+    value: (ADAMW_BYTES * parameters) / where.optimizer / TERA,
+    unit: 'TB/s',
+    floor: caps.bandwidth && caps.bandwidth / TERA,
+    wanted,
+    seconds: where.optimizer,
+    where,
+    work: { parameters, numLayers: config.numLayers },
+  };
+}
+
+/** A second copy of the weights on the device: what keeping a policy there costs. */
+export async function copy({ shape, device, caps, quick, memory }) {
+  const bytes = 2 * sizes(SHAPES[shape]).parameters;
+  if (2 * bytes > 0.95 * memory.free) return doesNotFit('two copies of the weights', 2 * bytes, memory);
+  const model = await load(shape, device);
+  const { seconds, spread } = await time(
+    device,
+    async () => {
+      (await model.clone()).dispose();
+    },
+    { rounds: quick ? 1 : 3, budget: 30 },
+  );
+  const { peak } = await settle(device);
+  model.dispose();
+  return {
+    value: (2 * bytes) / seconds / TERA,
+    unit: 'TB/s',
+    floor: caps.bandwidth && caps.bandwidth / TERA,
+    seconds,
+    spread,
+    peakBytes: peak,
+    work: { bytes },
+  };
+}
+
+/**
+ * A model's weights to pinned host memory and back. To leave includes taking pinned memory from the host and happens once:
+ * the copy stays there, and weights that were not trained meanwhile leave again without one.
+ */
+export async function swap({ shape, device, caps, quick }) {
+  const model = await load(shape, device);
+  await settle(device);
+  const moves = [];
+  for (let round = 0; round < (quick ? 2 : 4); round++) {
+    const away = await model.offload();
+    const begin = performance.now();
+    await model.onload();
+    await settle(device);
+    moves.push({ away, back: (performance.now() - begin) / 1e3 });
+  }
+  const begin = performance.now();
+  (await model.snapshot(true)).dispose();
+  const snapshotSeconds = (performance.now() - begin) / 1e3;
+  model.dispose();
+  const away = moves[0].away;
+  if (away === 0) return { skipped: 'on the CPU nothing moves' };
+  const back = median(moves.map((move) => move.back));
+  const bytes = 2 * sizes(SHAPES[shape]).parameters;
+  return {
+    value: bytes / back / 1e9,
+    unit: 'GB/s',
+    floor: caps.host && caps.host / 1e9,
+    seconds: back,
+    work: { bytes },
+    extra: { backSeconds: back, awaySeconds: away, awayGBs: bytes / away / 1e9, snapshotSeconds, moves },
+  };
+}
