@@ -1,8 +1,13 @@
-// The product of bfloat16 tiles on tensor cores, summed in float32, and how the 32 lanes of a warp hold them:
-// with group = lane / 4 and quad = lane % 4 (PTX ISA, mma.m16n8k16),
-//   a [16, 16]  word 0: row group, columns 2 quad and the next; word 1: row group + 8; words 2, 3: columns +
-//   8 b [16, 8]   word 0: rows 2 quad and the next of column group; word 1: rows + 8 d [16, 8]   values 0, 1:
-//   row group, columns 2 quad and the next; values 2, 3: row group + 8
+// The product of bfloat16 tiles on tensor cores, summed in float32. How the 32 lanes of a warp hold them,
+// with group = lane / 4 and quad = lane % 4 (PTX ISA, mma.m16n8k16):
+//
+// a [16, 16]: word 0 is row group, columns 2 quad and the next; word 1 row group + 8; words 2 and 3 the same
+// rows, columns + 8.
+//
+// b [16, 8]: word 0 is column group, rows 2 quad and the next; word 1 rows + 8.
+//
+// d [16, 8]: values 0 and 1 are row group, columns 2 quad and the next; values 2 and 3 row group + 8.
+//
 // Of two values in a word the first has the low half.
 #pragma once
 
