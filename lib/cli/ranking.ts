@@ -251,7 +251,7 @@ function asText(
       : [
           '',
           formatTable(
-            ['RewardBench', 'accuracy'],
+            [`RewardBench ${rewardBench.release}`, 'accuracy'],
             [
               ...rewardBench.sections.map(({ name: section, accuracy }) => [section, share(accuracy)]),
               ['score', share(rewardBench.score)],

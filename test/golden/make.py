@@ -1,6 +1,7 @@
 """Makes the goldens of this folder: known answers from transformers, plain PyTorch, TRL and scipy.
 
     python -m venv .cache/golden && .cache/golden/bin/pip install -r test/golden/requirements.txt
+    .cache/golden/bin/pip install --no-deps rewardbench==0.1.4  # it asks for another transformers; its tables are all that is read
     .cache/golden/bin/python test/golden/make.py
 
 Deterministic: run twice, it writes the same bytes (on one machine). Nothing here is edited by hand.
@@ -19,6 +20,7 @@ import paired_tests
 import parquet
 import preference_trl
 import ranks
+import reward_bench
 import reward_models
 import steps
 import student_t
@@ -36,6 +38,7 @@ def main() -> None:
         models.make(name)
     steps.make()
     lora.make()
+    reward_bench.make()
     reward_models.make()
     preference_trl.make()
     ranks.make()

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import t from 'tap';
 import { wilsonInterval } from '../../lib/accuracy.js';
 import { loadLabelledGroups } from '../../lib/data/labelled-groups.js';
-import { REWARD_BENCH } from '../../lib/data/reward-bench.js';
+import { REWARD_BENCH, rewardBenchScore } from '../../lib/data/reward-bench.js';
 import {
   encodeLabelled,
   type GroupTokenizer,
@@ -13,6 +13,7 @@ import {
 } from '../../lib/stages/ranking-accuracy.js';
 import { rankingAccuracy } from '../../lib/run/summary.js';
 import { close } from '../helpers/close.js';
+import { readGolden } from '../helpers/golden.js';
 
 const folder = t.testdir({});
 let files = 0;
@@ -256,6 +257,28 @@ t.test(
     t.equal(own.rewardBench, undefined);
   },
 );
+
+t.test("RewardBench's weights and scores are those of its package", async (t) => {
+  const { versions, sections, accuracies, scores } = readGolden<{
+    versions: Record<string, string>;
+    sections: typeof REWARD_BENCH;
+    accuracies: Record<string, number>;
+    scores: Record<string, number>;
+  }>('reward-bench');
+  t.strictSame(REWARD_BENCH, sections);
+  const found = rewardBenchScore(new Map(Object.entries(accuracies)))!;
+  t.equal(found.release, versions['rewardbench']);
+  t.strictSame(
+    found.sections.map(({ name }) => name),
+    Object.keys(scores),
+  );
+  close(
+    t,
+    found.sections.map(({ accuracy }) => accuracy),
+    Object.values(scores),
+    { rtol: 1e-12 },
+  );
+});
 
 t.test('rewards that do not belong to the responses are refused by the prompt', async (t) => {
   t.throws(() => rankingReport([{ id: 'q', correct: [true, false] }], [[1]]), {
