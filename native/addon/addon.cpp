@@ -155,7 +155,7 @@ Napi::Value safetensors_header(const Napi::CallbackInfo& call) {
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new Instance{Channel::open(env), {}, {}, {}});
-  stop_engine_on_exit(env);
+  stop_engine_on_exit();
   use_full_precision();
   CancelToken::define(env);
   ModelWrap::define(env);

@@ -21,11 +21,22 @@ namespace {
 // Longer than a verb takes to see that it was cancelled, mostly; short enough for process.exit().
 constexpr int kExitWaitMs = 500;
 
+// Handlers run last in, first out, among them the destructors of static objects. What libraries made at their
+// first use (oneDNN, MKL, ATen's operators) came after this one and is gone already, so that a thread at work
+// must not go on.
 void on_process_exit(int status, void*) {
-  if (Engine::get().shut_down(kExitWaitMs)) return;
+  if (Engine::get().shut_down(0)) return;
   std::fflush(nullptr);
   ::_exit(status);
 }
+
+// glibc's exit() destroys the thread-local objects of the thread that calls it before it runs any handler,
+// however late that was registered. So here the engine still has everything that it works with.
+struct ExitWatch {
+  ~ExitWatch() {
+    if (!Engine::get().shut_down(kExitWaitMs)) guard_exit();
+  }
+};
 
 bool is_main_thread() { return ::syscall(SYS_gettid) == ::getpid(); }
 
@@ -35,15 +46,10 @@ const pid_t kParentAtStart = ::getppid();
 
 void guard_exit() { ::on_exit(on_process_exit, nullptr); }
 
-void stop_engine_on_exit(Napi::Env env) {
+void stop_engine_on_exit() {
   guard_exit();
-  if (!is_main_thread()) return;
-  const auto process = env.Global().Get("process").As<Napi::Object>();
-  const auto stop = Napi::Function::New(env, [](const Napi::CallbackInfo&) {
-    Engine::get().shut_down(kExitWaitMs);
-    guard_exit();
-  });
-  process.Get("on").As<Napi::Function>().Call(process, {Napi::String::New(env, "exit"), stop});
+  // The end of a worker is not the end of the process.
+  if (is_main_thread()) static thread_local const ExitWatch watch;
 }
 
 void die_with_parent() {

@@ -2,16 +2,15 @@
 // and tuning its allocator.
 #pragma once
 
-#include <napi.h>
-
 namespace cream::addon {
 
-// Makes the end of the process wait shortly for the engine, or leave without running static destructors under
-// it, with the exit code that Node gave. The latest registration runs first, so calling it again is useful.
+// From here on a process that ends while the engine works leaves at once, with the exit code that Node gave:
+// static destructors must not run under the engine. The latest registration runs first.
 void guard_exit();
 
-// Calls guard_exit and stops the engine when the main thread's `process` emits 'exit'.
-void stop_engine_on_exit(Napi::Env env);
+// Makes exit(), whoever calls it on the main thread, cancel the engine's work and wait for it shortly before
+// anything is destroyed. On any thread it calls guard_exit.
+void stop_engine_on_exit();
 
 // Linux: the kernel ends this process when the one that started it dies.
 void die_with_parent();

@@ -1,8 +1,9 @@
 'use strict';
-// A process (or worker) that ends while the engine works. argv: addon, what to do, how to end, delay in ms.
+// A process (or worker) that ends while the engine works. argv: addon, what to do, how to end, delay in ms, dtype.
 
 const { Worker, isMainThread, workerData, parentPort } = require('node:worker_threads');
-const [addon, work, ending, delayMs] = isMainThread ? process.argv.slice(2) : workerData;
+const [addon, work, ending, delayMs, dtype = 'float32'] = isMainThread ? process.argv.slice(2) : workerData;
+const { reallyExit } = process;
 const binding = require(addon);
 
 const config = {
@@ -31,7 +32,7 @@ const config = {
 const ids = Int32Array.from({ length: 512 }, (_, i) => (i * 31) % 2048);
 
 async function start() {
-  const model = await binding.randomModel({ config, seed: 1n, dtype: 'float32', device: 'cpu' });
+  const model = await binding.randomModel({ config, seed: 1n, dtype, device: 'cpu' });
   const token = binding.cancelToken();
   const works = {
     generate: () =>
@@ -84,6 +85,8 @@ const endings = {
   },
   reject: () => void Promise.reject(new Error('unhandled')),
   reallyExit: () => process.reallyExit(7),
+  // As it was before the addon came: nobody tells the engine.
+  'original-exit': () => reallyExit.call(process, 7),
   'exit-in-exit': () => {
     process.on('exit', () => process.exit(7));
     process.exit(3);
@@ -94,7 +97,7 @@ const endings = {
 async function main() {
   if (ending === 'terminate' || ending === 'worker-exit') {
     const worker = new Worker(__filename, {
-      workerData: [addon, work, ending === 'terminate' ? 'none' : 'exit', delayMs],
+      workerData: [addon, work, ending === 'terminate' ? 'none' : 'exit', delayMs, dtype],
     });
     worker.on('message', () => {
       if (ending === 'terminate') setTimeout(() => void worker.terminate(), Number(delayMs));

@@ -17,9 +17,9 @@ interface Ended {
   seconds: number;
 }
 
-function end(work: string, ending: string, delayMs: number): Promise<Ended> {
+function end(work: string, ending: string, delayMs: number, dtype = 'float32'): Promise<Ended> {
   const started = performance.now();
-  const child = spawn(process.execPath, [CHILD, addonPath(), work, ending, String(delayMs)], {
+  const child = spawn(process.execPath, [CHILD, addonPath(), work, ending, String(delayMs), dtype], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let stdout = '';
@@ -61,6 +61,23 @@ for (const [index, [ending, { code, signal, stderr }]] of Object.entries(EXPECTE
     }
   });
 }
+
+// Libraries make things at their first use (oneDNN its primitives, ATen its operators), later than the addon could
+// register a handler, so a process destroys them before it asks that handler.
+t.test('exit() during the first work in each dtype, unannounced', async (t) => {
+  for (const dtype of ['float32', 'bfloat16']) {
+    for (const work of WORKS) {
+      for (const delay of [3, 20, 60]) {
+        const ended = await end(work, 'original-exit', delay, dtype);
+        t.match(
+          ended,
+          { code: 7, signal: null, stdout: '', stderr: '' },
+          `${work} in ${dtype} after ${delay} ms`,
+        );
+      }
+    }
+  }
+});
 
 t.test('dieWithParent: the process ends when its parent is killed', async (t) => {
   const inner = `const b = require(${JSON.stringify(addonPath())}); b.dieWithParent(); console.log(process.pid); setInterval(() => {}, 1000);`;
