@@ -4,7 +4,14 @@
 const { spawnSync } = require('node:child_process');
 const fs = require('node:fs');
 const path = require('node:path');
-const { INSTALLED_VERSION, MARKER, cacheDirectory, inspect, installDirectory } = require('./libtorch.cjs');
+const {
+  INSTALLED_VERSION,
+  MARKER,
+  VERSIONS,
+  cacheDirectory,
+  inspect,
+  installDirectory,
+} = require('./libtorch.cjs');
 
 // The Python package that carries a CUDA library, by the start of the library's name. `extra` is its name among
 // the extras of "cuda-toolkit", with which newer packages pin all of them at once.
@@ -23,7 +30,7 @@ class InstallError extends Error {}
 
 const ADVICE =
   'Install LibTorch yourself and name it, for example: LIBTORCH=/path/to/libtorch npm run build\n' +
-  '(an unzipped LibTorch folder, or the "torch" folder of a Python installation, versions 2.11 to 2.14).';
+  `(an unzipped LibTorch folder, or the "torch" folder of a Python installation, versions ${VERSIONS}).`;
 
 function run(command, args, environment = {}) {
   // The tools' output goes to stderr, so that stdout stays clean for programs.

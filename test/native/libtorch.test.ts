@@ -28,7 +28,8 @@ interface Discovery {
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const SCRIPT = join(ROOT, 'scripts', 'native.cjs');
 const load = createRequire(import.meta.url);
-const { inspect, discover } = load('../../scripts/libtorch.cjs') as {
+const { VERSIONS, inspect, discover } = load('../../scripts/libtorch.cjs') as {
+  VERSIONS: string;
   inspect: (directory: string) => Inspection;
   discover: (options: { libtorch?: string; remembered?: string }) => Discovery;
 };
@@ -105,13 +106,22 @@ t.test('what cannot be used is refused with the reason', async (t) => {
   t.equal(inspect(old.directory).reason, 'its version cannot be read from include/torch');
   for (const [major, minor] of [
     [2, 10],
-    [2, 15],
+    [2, 16],
     [1, 12],
     [3, 0],
   ] as const) {
     old.setVersion(major, minor);
-    t.equal(inspect(old.directory).reason, `version ${major}.${minor}.0 is not within 2.11 .. 2.14`);
+    t.equal(inspect(old.directory).reason, `version ${major}.${minor}.0 is not within 2.11 to 2.15`);
   }
+});
+
+t.test('the documents name the versions that are accepted', async (t) => {
+  const named = ['CONTRIBUTING.md', 'docs/gpu.md', 'docs/training.md'].flatMap((name) => [
+    // "compiles against LibTorch 2.11 to 2.14 for CUDA 13" tells what was tried, not what is taken.
+    ...readFileSync(join(ROOT, name), 'utf8').matchAll(/\b2\.\d+ to 2\.\d+\b(?! for CUDA)/g),
+  ]);
+  t.ok(named.length >= 3, `${named.length} mentions`);
+  t.strictSame([...new Set(named.map(([versions]) => versions))], [VERSIONS]);
 });
 
 t.test('a library that LibTorch needs and that is nowhere is named', async (t) => {
