@@ -139,7 +139,7 @@ async function checkEngine(): Promise<Finding> {
   return {
     name: 'engine',
     status: 'ok',
-    detail: `LibTorch ${info.libtorch}, ${info.cpuCapability}, ${info.threads} threads, ${cuda}`,
+    detail: `LibTorch ${info.libtorch}, ${info.cpuCapability}, kernels for ${info.cpuPath}, ${info.threads} threads, ${cuda}`,
   };
 }
 

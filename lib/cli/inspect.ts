@@ -146,12 +146,19 @@ async function inspectGpus(): Promise<Inspection> {
       : info.cuda
         ? `the engine has kernels for compute capabilities ${info.cudaArchs}`
         : 'the engine is built for the CPU alone';
-  const facts = { gpus, ...(problem !== undefined && { problem }), engine, cuda: info?.cuda ?? false };
+  const facts = {
+    gpus,
+    ...(problem !== undefined && { problem }),
+    engine,
+    cuda: info?.cuda ?? false,
+    cpuPath: info?.cpuPath ?? null,
+  };
   const lines = gpus.map(
     ({ index, name, totalBytes, freeBytes, computeCapability, driver }) =>
       `cuda:${index}  ${name}, compute capability ${computeCapability}, ${formatBytes(freeBytes)} of ${formatBytes(totalBytes)} free, driver ${driver}`,
   );
-  return { facts, text: [...(lines.length > 0 ? lines : [`no GPU: ${problem}`]), engine].join('\n') };
+  const cpu = info === undefined ? [] : [`on the CPU it uses the kernels for ${info.cpuPath}`];
+  return { facts, text: [...(lines.length > 0 ? lines : [`no GPU: ${problem}`]), engine, ...cpu].join('\n') };
 }
 
 async function readJson(path: string, code: 'INVALID_CHECKPOINT' | 'INVALID_ARGUMENT'): Promise<unknown> {

@@ -39,7 +39,10 @@ export type NativeDtype = 'float32' | 'bfloat16';
 
 export interface NativeInfo {
   libtorch: string;
+  /** What LibTorch's own operators use: AVX2, AVX512. */
   cpuCapability: string;
+  /** What the addon's kernels use, and the maker: `avx512_bf16 other` (native/ops/cpu_features.h). */
+  cpuPath: string;
   threads: number;
   cuda: boolean;
   /** Compute capabilities that the kernels are compiled for, as `80 90`; empty without CUDA. */
@@ -337,6 +340,9 @@ export function loadBinding(): NativeBinding {
     loaded = createRequire(import.meta.url)(path) as NativeBinding;
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
+    if ((cause as { code?: unknown }).code === 'INVALID_ARGUMENT') {
+      throw new CreamError('INVALID_ARGUMENT', reason, { cause });
+    }
     throw new CreamError('ENVIRONMENT', `the native addon does not load: ${reason}; run: npm run build`, {
       cause,
     });

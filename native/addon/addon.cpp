@@ -16,6 +16,7 @@
 #include "addon/test_train.h"
 #include "addon/trainer_wrap.h"
 #include "model/safetensors.h"
+#include "ops/cpu_features.h"
 #include "ops/device.h"
 #include "ops/phases.h"
 
@@ -23,11 +24,12 @@ namespace cream::addon {
 
 namespace {
 
-// info(): {libtorch, cpuCapability, threads, cuda, cudaArchs, buildFlags}
+// info(): {libtorch, cpuCapability, cpuPath, threads, cuda, cudaArchs, buildFlags}
 Napi::Value info(const Napi::CallbackInfo& call) {
   auto result = Napi::Object::New(call.Env());
   result.Set("libtorch", TORCH_VERSION);
   result.Set("cpuCapability", at::get_cpu_capability());
+  result.Set("cpuPath", cpu::path());
   result.Set("threads", Engine::get().threads());
 #ifdef CREAM_CUDA
   result.Set("cuda", true);
@@ -154,6 +156,11 @@ Napi::Value safetensors_header(const Napi::CallbackInfo& call) {
 }
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
+  try {
+    cpu::configure();
+  } catch (const std::invalid_argument& error) {
+    throw to_error(env, {"INVALID_ARGUMENT", error.what()});
+  }
   env.SetInstanceData(new Instance{Channel::open(env), {}, {}, {}});
   stop_engine_on_exit();
   use_full_precision();

@@ -3,10 +3,8 @@
 #include <ATen/Functions.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/dispatch/Dispatcher.h>
-#include <cpuid.h>
 
-#include <cstring>
-
+#include "ops/cpu_features.h"
 #include "ops/dispatch.h"
 #include "ops/gpu.h"
 #include "ops/phases.h"
@@ -16,17 +14,11 @@ namespace cream {
 
 namespace {
 
-bool is_amd_cpu() {
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  if (__get_cpuid(0, &a, &b, &c, &d) == 0) return false;
-  return b == 0x68747541 && d == 0x69746e65 && c == 0x444d4163;  // "AuthenticAMD"
-}
-
 // MKL keeps its fast float32 kernels for Intel; oneDNN's are 2.3 times faster on AMD. The choice depends on
-// the machine alone, never on a timing, so that a resumed run computes the same bits.
+// the machine alone, never on a timing, so that a resumed run computes the same bits. On ARM LibTorch's own
+// choice stands.
 bool prefers_onednn(const at::Tensor& x) {
-  static const bool amd = is_amd_cpu();
-  return amd && x.device().is_cpu() && x.scalar_type() == at::kFloat;
+  return cpu::kIsX86 && !cpu::is_intel() && x.device().is_cpu() && x.scalar_type() == at::kFloat;
 }
 
 using LinearPointwise = at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&,

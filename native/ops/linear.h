@@ -6,7 +6,8 @@
 namespace cream {
 
 //   x [R, K], w [N, K], bias [N] or undefined; float32 or bfloat16, one dtype
-// Returns [R, N]. The kernel is chosen by the CPU's vendor, so that a machine always computes the same bits.
+// Returns [R, N]. The library is chosen by ops/cpu_features.h, never by a timing: a machine always computes
+// the same bits.
 at::Tensor linear(const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias = {});
 
 // The same into `out` [R, N], which may be a view with row stride >= N.

@@ -5,14 +5,13 @@
 #include <algorithm>
 #include <vector>
 
+#include "ops/cpu_features.h"
 #include "ops/linear_rows_kernels.h"
 #include "ops/simd.h"
 #include "ops/vector_math.h"
 
 #ifdef __AMX_BF16__
 #include <immintrin.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 #endif
 
 namespace cream {
@@ -27,12 +26,6 @@ constexpr int64_t kTile = 16;            // rows of a tile
 constexpr int64_t kDepth = 32;           // columns of a weight tile
 constexpr int64_t kColumns = 2 * kTile;  // weight rows per task
 constexpr int64_t kTileSize = kTile * kDepth;
-
-// Linux hands out the tile registers on request, once per process.
-bool request_tiles() {
-  constexpr long kRequestPermission = 0x1023, kTileData = 18;
-  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
-}
 
 struct alignas(64) TileConfig {
   uint8_t palette = 1, start_row = 0;
@@ -118,8 +111,7 @@ void write(const float* sums, const Half* bias, Out* out, int64_t n, int64_t col
 }  // namespace
 
 bool has_linear_rows_bf16(int64_t n, int64_t k) {
-  static const bool granted = request_tiles();
-  return granted && n >= kColumns && k >= kDepth && k % kDepth == 0;
+  return cpu::has_amx_bf16() && n >= kColumns && k >= kDepth && k % kDepth == 0;
 }
 
 template <typename Out>

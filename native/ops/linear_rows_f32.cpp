@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 
+#include "ops/cpu_features.h"
 #include "ops/linear_rows_kernels.h"
 #include "ops/simd.h"
 
@@ -94,11 +95,7 @@ void all_rows(const Operands& a, int64_t num_rows, int64_t column) {
 }  // namespace
 
 bool has_linear_rows_f32(int64_t, int64_t) {
-#ifdef __AVX512F__
-  return true;
-#else
-  return false;
-#endif
+  return cpu::has_avx512();  // narrower machines have too few registers for these tiles
 }
 
 void linear_rows_f32(float* out, const float* x, const float* w, const float* bias, int64_t r, int64_t n,

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <limits>
 
+#include "ops/cpu_features.h"
 #include "ops/vector_math.h"
 
 namespace cream {
@@ -160,7 +161,7 @@ int64_t part_size(int64_t vocab, int64_t tile) {
 }  // namespace
 
 bool tiled_head_supports(const at::Tensor& hidden, const at::Tensor& head) {
-  static const bool available = blas::could_pack(at::kBFloat16);
+  static const bool available = cpu::has_amx_bf16() && blas::could_pack(at::kBFloat16);
   return available && head.scalar_type() == at::kBFloat16 && head.device().is_cpu() &&
          head.size(1) % 2 == 0 && head.is_contiguous() && hidden.is_contiguous();
 }
