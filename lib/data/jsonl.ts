@@ -2,6 +2,8 @@ import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import type { Readable } from 'node:stream';
 import { CreamError } from '../errors.js';
+import { parseJson, readJson } from './exact-json.js';
+import { ForeignValue } from './foreign-value.js';
 import { isParquet, ParquetLines } from './parquet.js';
 
 // JSON Lines: one JSON object per line, UTF-8. A byte order mark, CRLF line ends and blank lines are accepted. Files
@@ -51,8 +53,18 @@ export function rowError(row: { path: string; line: number }, what: string, caus
 }
 
 /** The row's own value of `key`, never one from a prototype. JSON null counts as absent. */
-export function field(row: JsonlRow, key: string): unknown {
+export function fieldAsRead(row: JsonlRow, key: string): unknown {
   return Object.hasOwn(row.value, key) ? (row.value[key] ?? undefined) : undefined;
+}
+
+/** The same for whoever uses the value. Throws INVALID_DATA where it has no form in JSON, such as a date of Parquet. */
+export function field(row: JsonlRow, key: string): unknown {
+  const value = fieldAsRead(row, key);
+  if (!(value instanceof ForeignValue)) return value;
+  throw rowError(
+    row,
+    `${key} is of another kind in the file, ${value.toJSON()}; store it as the text or number that is meant`,
+  );
 }
 
 /**
@@ -101,21 +113,34 @@ export async function readJsonl<T extends object>(
 async function* readRows(path: string, options: JsonlOptions): AsyncGenerator<JsonlRow | CreamError> {
   if (options.stream === undefined && (await isParquet(path))) {
     await using rows = new ParquetLines(path);
-    yield* readRows(path, { ...options, stream: rows.stream });
+    yield* readLineRows(path, { ...options, stream: rows.stream }, readJson);
     await rows.finish();
     return;
   }
+  yield* readLineRows(path, options, parseJson);
+}
+
+async function* readLineRows(
+  path: string,
+  options: JsonlOptions,
+  parse: (text: string) => unknown,
+): AsyncGenerator<JsonlRow | CreamError> {
   let line = 0;
   for await (const bytes of readLines(path, options)) {
     line += 1;
-    const row = parseLine(path, line, bytes);
+    const row = parseLine(path, line, bytes, parse);
     if (row !== undefined) yield row;
   }
 }
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
-function parseLine(path: string, line: number, bytes: Buffer | number): JsonlRow | CreamError | undefined {
+function parseLine(
+  path: string,
+  line: number,
+  bytes: Buffer | number,
+  parse: (text: string) => unknown,
+): JsonlRow | CreamError | undefined {
   const at = { path, line };
   if (typeof bytes === 'number') {
     return rowError(at, `the line is longer than ${bytes} bytes; split the record or raise maxLineBytes`);
@@ -134,7 +159,7 @@ function parseLine(path: string, line: number, bytes: Buffer | number): JsonlRow
   if (text.trim() === '') return undefined;
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = parse(text);
   } catch (cause) {
     const reason = cause instanceof Error ? clip(cause.message, 200) : '';
     return rowError(

@@ -114,7 +114,8 @@ function responseOf(
   if (typeof response === 'string') return { text: response };
   const { ids, text: words } = Object(response) as { ids?: unknown; text?: unknown };
   const written = typeof words === 'string' ? words : '';
-  if (ids !== undefined) return { ids: idsField({ ...row, value: { ids } }, 'ids'), text: written };
+  if (ids !== undefined && ids !== null)
+    return { ids: idsField({ ...row, value: { ids } }, 'ids'), text: written };
   if (typeof words === 'string') return { text: words };
   throw rowError(row, `responses[${index}] must be text or {"ids": [...]}, got ${quote(response)}`);
 }

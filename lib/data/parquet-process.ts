@@ -1,6 +1,8 @@
 import { writeSync } from 'node:fs';
 import { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects } from 'hyparquet';
 import { compressors } from 'hyparquet-compressors';
+import { writeJson } from './exact-json.js';
+import { cellConverters, parsers } from './parquet-cells.js';
 
 // The process that reads a Parquet file and writes its rows as JSON Lines on standard output; parquet.ts starts it and
 // is its only user. It is a process because a damaged file can make the library claim memory without bound, and throw
@@ -29,20 +31,10 @@ const write = (text: string) =>
     process.stdout.write(text, (error) => (error ? reject(error) : resolve()));
   });
 
-/** A cell as JSON has it: whole numbers as numbers, bytes that are no text (such as images) left out. */
-function cell(this: unknown, key: string, value: unknown): unknown {
-  if (typeof value === 'bigint') {
-    if (Number.isSafeInteger(Number(value))) return Number(value);
-    throw new Error(`column ${key}: the whole number ${value} does not fit into a number`);
-  }
-  if (value instanceof Uint8Array) return undefined;
-  if (ArrayBuffer.isView(value)) return Array.from(value as unknown as ArrayLike<number | bigint>);
-  return value;
-}
-
 async function print(path: string): Promise<void> {
   const file = await asyncBufferFromFile(path);
   const metadata = await parquetMetadataAsync(file, { geoparquet: false });
+  const converters = [...cellConverters(metadata)];
   let rowStart = 0;
   for (const [index, group] of metadata.row_groups.entries()) {
     const bytes = group.columns.reduce(
@@ -55,13 +47,15 @@ async function print(path: string): Promise<void> {
       );
     }
     const rowEnd = rowStart + Number(group.num_rows);
-    const rows = await parquetReadObjects({ file, metadata, compressors, rowStart, rowEnd, utf8: false });
+    const options = { file, metadata, compressors, parsers, rowStart, rowEnd, utf8: false };
+    const rows = await parquetReadObjects(options);
     if (rows.length !== rowEnd - rowStart) {
       throw new Error(`row group ${index + 1} has ${rows.length} rows in place of ${rowEnd - rowStart}`);
     }
     for (const [i, row] of rows.entries()) {
       try {
-        await write(`${JSON.stringify(row, cell)}\n`);
+        const cells = converters.map(([name, convert]) => [name, convert(row[name])]);
+        await write(`${writeJson(Object.fromEntries(cells))}\n`);
       } catch (cause) {
         const reason = cause instanceof Error ? cause.message : String(cause);
         throw new Error(`row ${rowStart + i + 1}, ${reason}`, { cause });

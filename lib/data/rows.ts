@@ -1,22 +1,30 @@
 import { basename } from 'node:path';
 import { CreamError } from '../errors.js';
 import type { Message, PromptInput } from '../types.js';
-import { field, type JsonlRow, quote, rowError } from './jsonl.js';
+import { ForeignValue } from './foreign-value.js';
+import { field, fieldAsRead, type JsonlRow, quote, rowError } from './jsonl.js';
 import { checkMessages } from './messages.js';
 
 // Typed access to the fields of one JSONL row. Each fault is an error with file and line.
 
 /** The row's `id` as text, or one made of the file's name and the line. */
 export function rowId(row: JsonlRow): string {
-  const id = field(row, 'id');
+  const id = exactText(row, 'id') ?? field(row, 'id');
   if (id === undefined) return `${basename(row.path).replace(/\.(jsonl?|parquet)$/, '')}-${row.line}`;
   if (typeof id === 'string' && id !== '') return id;
-  if (typeof id === 'number' && Number.isSafeInteger(id)) return String(id);
+  // Numbers are read so that this is the text of the file.
+  if (typeof id === 'number' && /^-?\d+$/.test(String(id))) return String(id);
   throw rowError(row, `id must be text or a whole number, got ${quote(id)}`);
 }
 
 export function has(row: JsonlRow, ...keys: string[]): boolean {
-  return keys.every((key) => field(row, key) !== undefined);
+  return keys.every((key) => fieldAsRead(row, key) !== undefined);
+}
+
+/** The digits of a number that no double holds. */
+function exactText(row: JsonlRow, key: string): string | undefined {
+  const value = fieldAsRead(row, key);
+  return value instanceof ForeignValue && value.isExactNumber ? value.text : undefined;
 }
 
 export function text(row: JsonlRow, key: string): string {
@@ -33,7 +41,7 @@ export function nonEmptyText(row: JsonlRow, key: string): string {
 
 /** Text or a number, as text; undefined when the row has none. */
 export function optionalLabel(row: JsonlRow): string | undefined {
-  const value = field(row, 'label');
+  const value = exactText(row, 'label') ?? field(row, 'label');
   if (value === undefined) return undefined;
   if (typeof value === 'string' && value.trim() !== '') return value.trim();
   if (typeof value === 'number') return String(value);
@@ -92,22 +100,16 @@ export function finiteNumber(row: JsonlRow, key: string): number {
   throw rowError(row, `${key} must be a finite number, got ${quote(value)}`);
 }
 
-/** Letters or digits and their texts: an object, a list of texts (A, B, ...), or {text: [], label: []}. */
+/**
+ * Letters or digits and their texts: an object, a list of texts (A, B, ...), or {text: [], label: []}. Null counts as
+ * absent: tools with fixed columns give a problem the options that other problems have.
+ */
 export function optionalChoices(row: JsonlRow): Record<string, string> | undefined {
   const value = field(row, 'choices');
   if (value === undefined) return undefined;
-  let entries: [unknown, unknown][];
-  if (Array.isArray(value)) {
-    entries = (value as unknown[]).map((choice, i) => [String.fromCharCode(65 + i), choice]);
-  } else if (typeof value === 'object') {
-    const { text: texts, label: labels } = value as { text?: unknown; label?: unknown };
-    const isColumns = Array.isArray(texts) && Array.isArray(labels) && texts.length === labels.length;
-    entries = isColumns
-      ? (labels as unknown[]).map((label, i) => [label, (texts as unknown[])[i]])
-      : Object.entries(value as object);
-  } else {
-    throw rowError(row, `choices must be an object {A: ..., B: ...} or a list, got ${quote(value)}`);
-  }
+  const given = choiceEntries(row, value);
+  const entries = given.filter(([, choice]) => choice !== null);
+  if (given.length > 0 && entries.length === 0) return undefined;
   for (const [letter, choice] of entries) {
     if (typeof letter !== 'string' || !/^([A-Z]|[1-9])$/.test(letter)) {
       throw rowError(row, `choices has the key ${quote(letter)}; keys are single letters A-Z or digits 1-9`);
@@ -121,6 +123,24 @@ export function optionalChoices(row: JsonlRow): Record<string, string> | undefin
     throw rowError(row, 'choices must have at least two options with different letters');
   }
   return choices;
+}
+
+function choiceEntries(row: JsonlRow, value: unknown): [unknown, unknown][] {
+  if (Array.isArray(value)) {
+    // An option left out would rename the ones after it.
+    const length = value.findLastIndex((choice) => choice !== null) + 1;
+    const texts = (value as unknown[]).slice(0, length);
+    if (texts.includes(null)) throw rowError(row, `choices has null among its options: ${quote(texts)}`);
+    return texts.map((choice, i) => [String.fromCharCode(65 + i), choice]);
+  }
+  if (typeof value !== 'object') {
+    throw rowError(row, `choices must be an object {A: ..., B: ...} or a list, got ${quote(value)}`);
+  }
+  const { text: texts, label: labels } = value as { text?: unknown; label?: unknown };
+  const isColumns = Array.isArray(texts) && Array.isArray(labels) && texts.length === labels.length;
+  return isColumns
+    ? (labels as unknown[]).map((label, i) => [label, (texts as unknown[])[i]])
+    : Object.entries(value as object);
 }
 
 /** The row's keys, for messages. */

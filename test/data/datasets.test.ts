@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { existsSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -290,7 +290,7 @@ t.test('a row that cannot be used is refused with what it has and what is wanted
     [loadPrompts, { prompt: null }, /the row has "prompt"; wanted is/],
     [loadPrompts, { prompt: 7 }, /prompt must be text or a list of messages, got 7/],
     [loadPrompts, { prompt: 'x', id: {} }, /id must be text or a whole number, got \{\}/],
-    [loadPrompts, { prompt: 'x', id: 2 ** 60 }, /id must be text or a whole number/],
+    [loadPrompts, { prompt: 'x', id: 1.5 }, /id must be text or a whole number/],
     [loadPrompts, { prompt: 'x', id: '' }, /id must be text or a whole number, got ""/],
     [loadPrompts, { prompt: 'x', label: true }, /label must be text or a number, got true/],
     [loadPrompts, { prompt: [user('a'), assistant('b')] }, /prompt ends with the assistant's turn/],
@@ -404,4 +404,46 @@ t.test('the real test sets load', { skip: existsSync(data) ? false : `${data} is
     id: 'gsm8k-train-0',
     label: '72',
   });
+});
+
+t.test(
+  'numbers that no double holds keep their value as names and labels, and are refused as numbers',
+  async (t) => {
+    const path = join(t.testdir({}), 'rows.jsonl');
+    const rows = [
+      '{"id": 12345678901234567891, "question": "q", "label": 98765432109876543211, "text": "1234567890123456789"}',
+      '{"id": 12345678901234567892, "question": "q", "label": 9007199254740993}',
+      '{"id": 9007199254740992, "question": "q", "label": 100000000000000000000}',
+    ];
+    writeFileSync(path, rows.join('\n'));
+    const { records } = await loadTask(path);
+    t.strictSame(
+      records.map(({ id, label }) => [id, label]),
+      [
+        ['12345678901234567891', '98765432109876543211'],
+        ['12345678901234567892', '9007199254740993'],
+        ['9007199254740992', '100000000000000000000'],
+      ],
+    );
+    writeFileSync(path, '{"prompt": "p", "chosen": "a", "rejected": "b", "consistency": 1e400}');
+    await t.rejects(loadPairs(path), {
+      code: 'INVALID_DATA',
+      message: /:1: consistency is of another kind in the file, number 1e400/,
+    });
+  },
+);
+
+t.test('null among the options of a problem counts as absent', async (t) => {
+  const path = join(t.testdir({}), 'rows.jsonl');
+  const problem = { question: 'q', label: 'A' };
+  const forms = [
+    { A: 'pear', B: 'chair', C: null },
+    { text: null, label: null, A: 'pear', B: 'chair' },
+    { text: ['pear', 'chair', null], label: ['A', 'B', null] },
+    ['pear', 'chair', null, null],
+  ];
+  writeFileSync(path, forms.map((choices) => `${JSON.stringify({ ...problem, choices })}\n`).join(''));
+  for (const { choices } of (await loadTask(path)).records) t.strictSame(choices, { A: 'pear', B: 'chair' });
+  writeFileSync(path, JSON.stringify({ ...problem, choices: ['pear', null, 'chair'] }));
+  await t.rejects(loadTask(path), { message: /:1: choices has null among its options/ });
 });

@@ -9,7 +9,9 @@ import { readGolden } from '../helpers/golden.js';
 
 const { loadPrompts, loadTask } = built;
 const compiled = new URL('../../dist/lib/data/jsonl.js', import.meta.url);
-const { readJsonl } = (await import(compiled.href)) as typeof import('../../lib/data/jsonl.js');
+const { field, readJsonl } = (await import(compiled.href)) as typeof import('../../lib/data/jsonl.js');
+const foreign = new URL('../../dist/lib/data/foreign-value.js', import.meta.url);
+const { ForeignValue } = (await import(foreign.href)) as typeof import('../../lib/data/foreign-value.js');
 t.setTimeout(240_000);
 
 const golden = (name: string) => join(import.meta.dirname, '..', 'golden', 'parquet', `${name}.parquet`);
@@ -36,21 +38,47 @@ t.test('GSM8K as published, ids by row', async (t) => {
   );
 });
 
-t.test(
-  'values as JSON has them; what is not text is left out; what no number holds is refused',
-  async (t) => {
-    const { records } = await readJsonl(golden('types'), ({ value }) => ({ ...value }));
-    t.strictSame(records, [
-      { id: 1, prompt: 'a', at: '2026-11-23T00:00:00.000Z', none: null, nested: { deep: [1.5, null] } },
-    ]);
-    const [bytes] = (await readJsonl(golden('bytes'), ({ value }) => ({ ...value }))).records;
-    t.strictSame(bytes, { id: 1, prompt: 'a' });
-    await t.rejects(loadPrompts(golden('large')), {
-      code: 'INVALID_DATA',
-      message: /large\.parquet: .*row 1, column id: the whole number 1152921504606846977 does not fit/,
-    });
-  },
-);
+/** As the golden file writes it: what has no form in JSON by its text. */
+function plain(value: unknown): unknown {
+  if (value instanceof ForeignValue) return { foreign: value.text };
+  if (Array.isArray(value)) return value.map(plain);
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, plain(item)]));
+}
+
+t.test('every type of pyarrow, polars, DuckDB, pandas and datasets keeps its value', async (t) => {
+  const { files } = readGolden<{ files: Record<string, object[]> }>('parquet-types');
+  t.equal(Object.keys(files).length, 6);
+  for (const [name, rows] of Object.entries(files)) {
+    const { records } = await readJsonl(golden(`types-${name}`), ({ value }) => ({ ...value }));
+    t.strictSame(records.map(plain), rows, name);
+  }
+});
+
+t.test('what has no form in JSON is refused where it is used, by column and type', async (t) => {
+  const { records } = await readJsonl(golden('types'), ({ value }) => ({ ...value }));
+  t.match(records, [{ id: 1, prompt: 'a', none: null, nested: { deep: [1.5, null] } }]);
+  t.match(await loadPrompts(golden('types')), { records: [{ id: '1', prompt: 'a' }] });
+  t.match(await loadPrompts(golden('bytes')), { records: [{ id: '1', prompt: 'a' }] });
+  // A whole number that no double holds is still a name.
+  t.match(await loadPrompts(golden('large')), { records: [{ id: '1152921504606846977', prompt: 'a' }] });
+
+  const reads: [string, string, RegExp][] = [
+    [
+      'arrow',
+      'seconds',
+      /:1: seconds is of another kind in the file, timestamp 2024-01-01 00:00:00; store it as the text/,
+    ],
+    ['arrow', 'bytes', /bytes is of another kind in the file, binary of 2 bytes/],
+    ['pandas', 'when', /when is of another kind in the file, timestamp 2024-01-01 00:00:00/],
+    ['polars', 'nan', /nan is of another kind in the file, double NaN/],
+    ['duckdb', 'interval', /interval is of another kind in the file, interval of 12 bytes/],
+  ];
+  for (const [name, key, message] of reads) {
+    const read = readJsonl(golden(`types-${name}`), (row) => ({ value: field(row, key) }));
+    await t.rejects(read, { code: 'INVALID_DATA', message });
+  }
+});
 
 t.test('a damaged file is an error of data whatever byte is wrong', async (t) => {
   const whole = readFileSync(golden('arc_easy'));
