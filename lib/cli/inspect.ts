@@ -2,6 +2,7 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { loadPairs, loadPrompts, loadSft, loadTask } from '../data/datasets.js';
 import { readJsonl } from '../data/jsonl.js';
+import { keysWithoutEffect } from '../data/model-config.js';
 import { keysOf } from '../data/rows.js';
 import { Tokenizer } from '../data/tokenizer.js';
 import { CreamError, isCreamError } from '../errors.js';
@@ -57,9 +58,9 @@ const SHOWN_CONFIG_KEYS = [
 ];
 
 async function inspectModel(directory: string): Promise<Inspection> {
-  const config = new Map(
-    Object.entries(Object(await readJson(join(directory, 'config.json'), 'INVALID_CHECKPOINT'))),
-  );
+  const path = join(directory, 'config.json');
+  const json = await readJson(path, 'INVALID_CHECKPOINT');
+  const config = new Map(Object.entries(Object(json)));
   const files = (await readdir(directory)).filter((name) => name.endsWith('.safetensors'));
   const sizes = await Promise.all(files.map(async (name) => (await stat(join(directory, name))).size));
   const tokenizer = await Tokenizer.load(directory);
@@ -74,8 +75,20 @@ async function inspectModel(directory: string): Promise<Inspection> {
     bos_id: tokenizer.bosId ?? null,
     stop_ids: tokenizer.eosIds,
     chat_template: tokenizer.hasChatTemplate,
+    ...readability(json, path, config.get('architectures')),
   };
   return { facts };
+}
+
+/** Which keys of a config.json change nothing here, or why the engine does not compute the model. */
+function readability(json: unknown, path: string, architectures: unknown): object {
+  const isReward = String(architectures).includes('ForSequenceClassification');
+  try {
+    return { config_keys_without_effect: keysWithoutEffect(json, path, isReward ? 'reward' : 'language') };
+  } catch (error) {
+    if (!isCreamError(error) || error.code !== 'INVALID_CHECKPOINT') throw error;
+    return { not_computed: error.message };
+  }
 }
 
 async function inspectData(path: string, signal: AbortSignal): Promise<Inspection> {

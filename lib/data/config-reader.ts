@@ -34,6 +34,13 @@ export class ConfigReader {
     return true;
   }
 
+  /** Absent, null, or without content: a setting that says "none" in one of the ways in which files say it. */
+  isEmpty(key: string): boolean {
+    const value = this.take(key);
+    if (value === undefined || value === false || value === '') return true;
+    return typeof value === 'object' && value !== null && Object.keys(value).length === 0;
+  }
+
   /** The value, or undefined when it is absent. */
   take(key: string): unknown {
     this.#taken.add(key);

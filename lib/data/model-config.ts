@@ -1,16 +1,20 @@
 import { CreamError } from '../errors.js';
+import { refuseOtherArchitectures } from './config-architecture.js';
 import { ConfigReader, type JsonObject } from './config-reader.js';
+import { readRope, type Rope } from './rope-config.js';
 
-// config.json of a Hugging Face checkpoint: which transformer it describes. Every key is either read, known to be
-// without effect on the computation, or refused by name, so that no model is computed differently in silence.
+// config.json of a Hugging Face checkpoint: which transformer it describes. The rule: what the class of that model_type
+// in transformers reads is read or must have the one value that is computed here; a key that speaks of a part of other
+// architectures is refused unless its value says that there is none (config-architecture.ts); any other key is one that
+// transformers itself does not compute with, and is without effect. No model is computed differently in silence.
 
 export const MODEL_TYPES = ['llama', 'mistral', 'qwen2', 'qwen3'] as const;
 export type ModelType = (typeof MODEL_TYPES)[number];
 
-export type RopeScaling = 'none' | 'linear' | 'llama3';
+export type { RopeScaling } from './rope-config.js';
 
 /** A transformer as the engine computes it, and what else a config.json says of it. */
-export interface ModelConfig {
+export interface ModelConfig extends Rope {
   modelType: ModelType;
   vocabSize: number;
   hiddenSize: number;
@@ -21,12 +25,6 @@ export interface ModelConfig {
   headDim: number;
   maxPositionEmbeddings: number;
   rmsNormEps: number;
-  ropeTheta: number;
-  ropeScaling: RopeScaling;
-  ropeFactor: number;
-  ropeLowFreqFactor: number;
-  ropeHighFreqFactor: number;
-  ropeOriginalMaxPositionEmbeddings: number;
   qkvBias: boolean;
   oBias: boolean;
   mlpBias: boolean;
@@ -54,58 +52,53 @@ const architectureOf = (modelType: ModelType, head: ModelHead) =>
   `${FAMILIES[modelType]}For${head === 'language' ? 'CausalLM' : 'SequenceClassification'}`;
 
 /** What transformers assumes for a key that is absent. */
-const DEFAULTS = {
-  rmsNormEps: 1e-6,
-  ropeTheta: 10000,
-  mistralWindow: 4096,
-  qwenWindow: 4096,
-  maxWindowLayers: 28,
+const DEFAULTS = { rmsNormEps: 1e-6, window: 4096, maxWindowLayers: 28 };
+/** Where the key is absent; null means as many as there are heads of queries. */
+const DEFAULT_KV_HEADS: Readonly<Record<ModelType, number | undefined>> = {
+  llama: undefined,
+  mistral: 8,
+  qwen2: 32,
+  qwen3: 32,
 };
 
 /** Only these values are computed; another one would change the result. */
 const FIXED: Readonly<Record<string, unknown>> = {
-  hidden_act: 'silu',
   attention_dropout: 0,
-  pretraining_tp: 1,
-  partial_rotary_factor: 1,
-  use_mrope: false,
   is_encoder_decoder: false,
-  is_decoder: false,
-  add_cross_attention: false,
-  rope_interleaved: false,
+  is_causal: true,
 };
 
-const REFUSED: Readonly<Record<string, string>> = {
-  auto_map: 'names Python code of the checkpoint, and code of a checkpoint is never run',
+const ABSENT: Readonly<Record<string, string>> = {
   quantization_config:
     'the weights are quantised; give the unquantised checkpoint (float32, bfloat16 or float16)',
+  quantization: 'the weights are quantised; give the unquantised checkpoint (float32, bfloat16 or float16)',
   compression_config:
     'the weights are compressed; give the unquantised checkpoint (float32, bfloat16 or float16)',
+  per_layer_config: 'all layers are alike',
+  configuration_files: 'it names another file that is read in place of this one',
+  transformers_weights: 'it names other files of weights than model.safetensors',
+  fusion_config: 'it rewrites the modules of the model',
+  text_config: 'it is the language model of a multimodal one; save that model alone',
 };
-
-/** Of no influence on the computed function: how Python runs it, training history, settings of text generation. */
-const IGNORED: ReadonlySet<string> = new Set(
-  `_attn_implementation _attn_implementation_autoset _commit_hash _name_or_path attn_implementation bad_words_ids
-   begin_suppress_tokens chunk_size_feed_forward classifier_dropout cross_attention_hidden_size
-   decoder_start_token_id diversity_penalty do_sample dtype early_stopping encoder_no_repeat_ngram_size
-   exponential_decay_length_penalty finetuning_task forced_bos_token_id forced_eos_token_id id2label
-   initializer_range keys_to_ignore_at_inference label2id length_penalty max_length min_length
-   no_repeat_ngram_size num_beam_groups num_beams num_return_sequences output_attentions output_hidden_states
-   output_scores prefix problem_type pruned_heads remove_invalid_values repetition_penalty return_dict
-   return_dict_in_generate sep_token_id suppress_tokens task_specific_params temperature tf_legacy_loss
-   tie_encoder_decoder tokenizer_class top_k top_p torch_dtype torchscript transformers.js_config
-   transformers_version typical_p unk_token_id unsloth_fixed unsloth_version use_bfloat16 use_cache
-   use_return_dict`.split(/\s+/),
-);
 
 const isModelType = (value: unknown): value is ModelType =>
   (MODEL_TYPES as readonly unknown[]).includes(value);
 
 /** Reads a parsed config.json; `where` begins the messages. Throws INVALID_CHECKPOINT. */
 export function readModelConfig(json: unknown, where: string, head: ModelHead = 'language'): ModelConfig {
-  const config: ConfigReader = new ConfigReader(json, where);
-  for (const [key, reason] of Object.entries(REFUSED)) {
-    if (config.has(key)) config.fail(`${key} is not supported: ${reason}`);
+  return readKeys(new ConfigReader(json, where), head);
+}
+
+/** The keys of a config.json that say nothing of what is computed, in the file's order. */
+export function keysWithoutEffect(json: unknown, where: string, head: ModelHead = 'language'): string[] {
+  const config = new ConfigReader(json, where);
+  readKeys(config, head);
+  return config.remaining();
+}
+
+function readKeys(config: ConfigReader, head: ModelHead): ModelConfig {
+  for (const [key, reason] of Object.entries(ABSENT)) {
+    if (!config.isEmpty(key)) config.fail(`${key} is not supported: ${reason}`);
   }
   const modelType = config.take('model_type');
   if (!isModelType(modelType)) {
@@ -116,19 +109,15 @@ export function readModelConfig(json: unknown, where: string, head: ModelHead = 
   checkArchitectures(config, modelType, head);
   if (head === 'reward') config.mustBe('num_labels', 1);
   for (const [key, value] of Object.entries(FIXED)) config.mustBe(key, value);
+  if (config.take('hidden_act') !== 'swish') config.mustBe('hidden_act', 'silu'); // two names of one function
 
   const vocabSize = config.integer('vocab_size', 1, 2 ** 24);
   const hiddenSize = config.integer('hidden_size', 1, 2 ** 20);
   const intermediateSize = config.integer('intermediate_size', 1, 2 ** 20);
   const numLayers = config.integer('num_hidden_layers', 1, 1024);
   const numHeads = config.integer('num_attention_heads', 1, 4096);
-  // Llama 1 and 2 checkpoints may leave it out; the other families have a default that fits one size only.
-  const numKvHeads = config.integer(
-    'num_key_value_heads',
-    1,
-    numHeads,
-    modelType === 'llama' ? numHeads : undefined,
-  );
+  const fewest = config.isNull('num_key_value_heads') ? numHeads : (DEFAULT_KV_HEADS[modelType] ?? numHeads);
+  const numKvHeads = config.integer('num_key_value_heads', 1, numHeads, fewest);
   if (numHeads % numKvHeads !== 0) {
     config.fail(
       `num_attention_heads (${numHeads}) must be a multiple of num_key_value_heads (${numKvHeads})`,
@@ -137,7 +126,7 @@ export function readModelConfig(json: unknown, where: string, head: ModelHead = 
   const headDim = readHeadDim(config, modelType, hiddenSize, numHeads);
   const maxPositionEmbeddings = config.integer('max_position_embeddings', 1, 2 ** 30);
   const attentionBias = readAttentionBias(config, modelType);
-  if (modelType !== 'llama') config.mustBe('mlp_bias', false);
+  const mlpBias = readMlpBias(config, modelType);
 
   const result: ModelConfig = {
     modelType,
@@ -150,10 +139,10 @@ export function readModelConfig(json: unknown, where: string, head: ModelHead = 
     headDim,
     maxPositionEmbeddings,
     rmsNormEps: config.number('rms_norm_eps', 0, 1, DEFAULTS.rmsNormEps),
-    ...readRope(config),
+    ...readRope(config, maxPositionEmbeddings),
     qkvBias: attentionBias || modelType === 'qwen2',
     oBias: attentionBias,
-    mlpBias: modelType === 'llama' && config.boolean('mlp_bias', false),
+    mlpBias,
     qkNorm: modelType === 'qwen3',
     // The head of a classifier is never the embedding, whatever the file says.
     tieWordEmbeddings: config.boolean('tie_word_embeddings', false) && head === 'language',
@@ -161,13 +150,7 @@ export function readModelConfig(json: unknown, where: string, head: ModelHead = 
     slidingWindow: readSlidingWindow(config, modelType, numLayers),
     ...readTokenIds(config),
   };
-  const unknown = config.remaining().filter((key) => !IGNORED.has(key));
-  if (unknown.length > 0) {
-    config.fail(
-      `${unknown.map((key) => JSON.stringify(key)).join(', ')} is not known for model_type ${modelType} ` +
-        'and might change what the model computes; remove it if it does not',
-    );
-  }
+  refuseOtherArchitectures(config, modelType);
   return result;
 }
 
@@ -205,7 +188,13 @@ function readHeadDim(
 /** attention_bias: llama and qwen3 put it on q, k, v and o; qwen2 always has it on q, k and v, mistral never. */
 function readAttentionBias(config: ConfigReader, modelType: ModelType): boolean {
   if (modelType === 'llama' || modelType === 'qwen3') return config.boolean('attention_bias', false);
-  config.mustBe('attention_bias', modelType === 'qwen2');
+  if (modelType === 'mistral') config.mustBe('attention_bias', false);
+  return false;
+}
+
+function readMlpBias(config: ConfigReader, modelType: ModelType): boolean {
+  if (modelType === 'llama') return config.boolean('mlp_bias', false);
+  config.mustBe('mlp_bias', false);
   return false;
 }
 
@@ -228,113 +217,68 @@ function readTokenIds(config: ConfigReader): Pick<ModelConfig, 'bosTokenId' | 'e
   };
 }
 
-type Rope = Pick<
-  ModelConfig,
-  | 'ropeTheta'
-  | 'ropeScaling'
-  | 'ropeFactor'
-  | 'ropeLowFreqFactor'
-  | 'ropeHighFreqFactor'
-  | 'ropeOriginalMaxPositionEmbeddings'
->;
-
-/**
- * rope_theta and rope_scaling up to transformers 4; rope_parameters, which holds both, from 5 on. Where a file has
- * more than one of them, they must agree.
- */
-function readRope(config: ConfigReader): Rope {
-  const topTheta = config.has('rope_theta') ? config.number('rope_theta', 1e-3, 1e15) : undefined;
-  const scaling = config.object('rope_scaling');
-  const parameters = config.object('rope_parameters');
-  if (scaling !== undefined && parameters !== undefined && !sameEntries(scaling.json, parameters.json)) {
-    config.fail('rope_scaling and rope_parameters contradict each other; remove one of them');
-  }
-  const rope = parameters ?? scaling;
-  const theta = rope?.has('rope_theta') ? rope.number('rope_theta', 1e-3, 1e15) : undefined;
-  if (theta !== undefined && topTheta !== undefined && theta !== topTheta) {
-    config.fail(`rope_theta is ${topTheta} and rope_parameters.rope_theta is ${theta}; remove one of them`);
-  }
-  const result: Rope = {
-    ropeTheta: theta ?? topTheta ?? DEFAULTS.ropeTheta,
-    ropeScaling: 'none',
-    ropeFactor: 1,
-    ropeLowFreqFactor: 1,
-    ropeHighFreqFactor: 4,
-    ropeOriginalMaxPositionEmbeddings: 8192,
-  };
-  if (rope === undefined) return result;
-  readScaling(rope, result);
-  rope.mustBe('partial_rotary_factor', 1);
-  const unknown = rope.remaining();
-  if (unknown.length > 0)
-    rope.fail(`${unknown.map((key) => JSON.stringify(key)).join(', ')} is not supported`);
-  return result;
-}
-
-function readScaling(rope: ConfigReader, result: Rope): void {
-  const type = rope.take('rope_type');
-  const legacyType = rope.take('type');
-  if (type !== undefined && legacyType !== undefined && type !== legacyType) {
-    rope.fail(
-      `rope_type is ${JSON.stringify(type)} and type is ${JSON.stringify(legacyType)}; remove one of them`,
-    );
-  }
-  switch (type ?? legacyType ?? 'default') {
-    case 'default':
-      return;
-    case 'linear':
-      result.ropeScaling = 'linear';
-      result.ropeFactor = rope.number('factor', 1e-6, 1e6);
-      return;
-    case 'llama3':
-      result.ropeScaling = 'llama3';
-      result.ropeFactor = rope.number('factor', 1e-6, 1e6);
-      result.ropeLowFreqFactor = rope.number('low_freq_factor', 1e-6, 1e6);
-      result.ropeHighFreqFactor = rope.number('high_freq_factor', 1e-6, 1e6);
-      result.ropeOriginalMaxPositionEmbeddings = rope.integer('original_max_position_embeddings', 1, 2 ** 30);
-      if (result.ropeHighFreqFactor <= result.ropeLowFreqFactor) {
-        rope.fail('high_freq_factor must be larger than low_freq_factor');
-      }
-      return;
-    default:
-      rope.fail(
-        `rope_type must be default, linear or llama3, got ${JSON.stringify(type ?? legacyType)}: ` +
-          'other position scalings are not computed',
-      );
-  }
-}
-
-function sameEntries(a: JsonObject, b: JsonObject): boolean {
-  const shared = Object.keys(a).filter((key) => key !== 'type' && Object.hasOwn(b, key));
-  return shared.every((key) => a[key] === b[key]);
-}
-
+/** Of each layer, in tokens; 0 = the whole context. */
 function readSlidingWindow(config: ConfigReader, modelType: ModelType, numLayers: number): number[] {
   const every = (window: number) => new Array<number>(numLayers).fill(window);
-  const window = (fallback: number) =>
-    config.isNull('sliding_window') ? undefined : config.integer('sliding_window', 1, 2 ** 30, fallback);
-  if (modelType === 'llama') return every(0);
-  if (modelType === 'mistral') return every(window(DEFAULTS.mistralWindow) ?? 0);
+  const window = () =>
+    config.isNull('sliding_window')
+      ? undefined
+      : config.integer('sliding_window', 1, 2 ** 30, DEFAULTS.window);
+  const types = readLayerTypes(config, numLayers);
+  if (modelType === 'llama') {
+    checkLlamaWindow(config, types);
+    return every(0);
+  }
+  if (modelType === 'mistral' && types === undefined) return every(window() ?? 0);
 
-  const size = window(DEFAULTS.qwenWindow);
-  const isUsed = config.boolean('use_sliding_window', false) && size !== undefined;
-  const firstLayer = config.integer('max_window_layers', 0, 2 ** 30, DEFAULTS.maxWindowLayers);
+  const isUsed = modelType === 'mistral' || config.boolean('use_sliding_window', false);
+  const size = isUsed ? window() : undefined;
+  if (types === undefined) {
+    if (size === undefined) return every(0);
+    const firstLayer = config.integer('max_window_layers', 0, 2 ** 30, DEFAULTS.maxWindowLayers);
+    return every(0).map((_, layer) => (layer >= firstLayer ? size : 0));
+  }
+  return types.map((type, layer) => {
+    if (type === 'full_attention') return 0;
+    return (
+      size ?? config.fail(`layer_types[${layer}] is "sliding_attention", but no sliding window is in use`)
+    );
+  });
+}
+
+function readLayerTypes(config: ConfigReader, numLayers: number): string[] | undefined {
   const types = config.take('layer_types');
-  if (types === undefined) return every(0).map((_, layer) => (isUsed && layer >= firstLayer ? size : 0));
+  if (types === undefined) return undefined;
   if (!Array.isArray(types) || types.length !== numLayers) {
     return config.fail(`layer_types must list the ${numLayers} layers, got ${JSON.stringify(types)}`);
   }
   return types.map((type: unknown, layer) => {
-    if (type === 'full_attention') return 0;
-    if (type !== 'sliding_attention') {
-      return config.fail(
-        `layer_types[${layer}] must be "full_attention" or "sliding_attention", got ${JSON.stringify(type)}`,
-      );
-    }
-    return isUsed
-      ? size
-      : config.fail(`layer_types[${layer}] is "sliding_attention", but no sliding window is in use`);
+    if (type === 'attention') return 'full_attention'; // its older name
+    if (type === 'full_attention' || type === 'sliding_attention') return type;
+    return config.fail(
+      `layer_types[${layer}] must be "full_attention" or "sliding_attention", got ${JSON.stringify(type)}`,
+    );
   });
+}
+
+/**
+ * The class of transformers computes a llama without a window, but the cache that it generates with takes one from
+ * these keys: only what has no effect there either is accepted.
+ */
+function checkLlamaWindow(config: ConfigReader, types: readonly string[] | undefined): void {
+  if (types?.includes('sliding_attention') === true) {
+    config.fail('layer_types of a llama must be "full_attention": nothing else is computed');
+  }
+  for (const key of ['sliding_window', 'attention_chunk_size']) {
+    if (!config.has(key)) continue;
+    const reach = config.integer('max_position_embeddings', 1, 2 ** 30);
+    const size = config.take(key);
+    if (types !== undefined || (typeof size === 'number' && size >= reach)) continue;
+    config.fail(
+      `${key} is ${JSON.stringify(size)}, but the layers of a llama attend to the whole context; remove it if ` +
+        'the model was trained so',
+    );
+  }
 }
 
 /** The family whose checkpoints look like this. Only for configs that were not read from a file. */
@@ -374,13 +318,15 @@ export function writeModelConfig(config: ModelConfig, dtype: 'float32' | 'bfloat
   if (modelType === 'llama' || modelType === 'qwen3') json.attention_bias = config.oBias;
   if (modelType === 'llama') json.mlp_bias = config.mlpBias;
   const window = config.slidingWindow.find((size) => size > 0);
-  if (modelType === 'mistral') json.sliding_window = window ?? null;
+  const types = config.slidingWindow.map((size) => (size > 0 ? 'sliding_attention' : 'full_attention'));
+  if (modelType === 'mistral') {
+    json.sliding_window = window ?? null;
+    if (new Set(types).size > 1) json.layer_types = types;
+  }
   if (modelType === 'qwen2' || modelType === 'qwen3') {
     json.use_sliding_window = window !== undefined;
     json.sliding_window = window ?? null;
-    json.layer_types = config.slidingWindow.map((size) =>
-      size > 0 ? 'sliding_attention' : 'full_attention',
-    );
+    json.layer_types = types;
   }
   return checkedRoundTrip(json, config);
 }

@@ -13,6 +13,7 @@ import datasets
 import torch
 
 import checkpoints
+import configs
 import lora
 import models
 import options
@@ -36,6 +37,7 @@ def main() -> None:
     checkpoints.make()
     for name in checkpoints.NAMES:
         models.make(name)
+    configs.make()
     steps.make()
     lora.make()
     reward_bench.make()
