@@ -42,26 +42,38 @@ t.test('a chat template is held to its limits and does not disturb the rest', as
   });
   t.match(await run('{% for i in range(9999) %}abc{% endfor %}'), {
     code: 'INVALID_CHECKPOINT',
-    message: /29997 characters/,
+    message: /more characters than the limit of 10000/,
   });
   t.match(await run('{{ range(2000000) }}'), { code: 'INVALID_CHECKPOINT', message: /range\(\) of 2000000/ });
-  const growing =
-    '{% set ns = namespace(l=[1]) %}{% for i in range(60) %}{% set ns.l = ns.l + ns.l %}{% endfor %}';
-  t.match(await run(growing), {
+  const growing = (value: string, next: string) =>
+    `{% set ns = namespace(l=${value}) %}{% for i in range(9999) %}{% set ns.l = ${next} %}{% endfor %}`;
+  for (const source of [
+    growing('[1]', 'ns.l + ns.l'),
+    growing("'x'", 'ns.l * 2'),
+    "{{ 'x'|center(99999999) }}",
+  ]) {
+    t.match(
+      await run(source),
+      { code: 'INVALID_CHECKPOINT', message: /a text or list of \d+ elements/ },
+      source,
+    );
+  }
+  t.match(await run(growing('[]', '[ns.l, range(100000)|list]')), {
     code: 'INVALID_CHECKPOINT',
     message: /process ended, probably for lack of memory/,
+  });
+  t.match(await run('{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}'), {
+    code: 'INVALID_CHECKPOINT',
+    message: /RecursionError/,
+  });
+  t.match(await run('{{ 9 ** 99999 }}'), {
+    code: 'INVALID_CHECKPOINT',
+    message: /an int of more than 4096 bits/,
   });
   t.match(await run("{{ raise_exception('Roles must alternate') }}"), {
     code: 'INVALID_DATA',
     message: 'the chat template refuses the conversation: Roles must alternate',
   });
-  for (const control of ['break', 'continue']) {
-    const source = `{% for m in messages %}{% if true %}{%- ${control} -%}{% endif %}{% endfor %}`;
-    t.match(await run(source), {
-      code: 'INVALID_CHECKPOINT',
-      message: new RegExp(`\\{% ${control} %\\} is not supported`),
-    });
-  }
   for (const source of ['{% for %}', '{{ unknown_function() }}', "{{ 'x' | no_such_filter }}", '{{']) {
     t.match(await run(source), { code: 'INVALID_CHECKPOINT', message: /cannot be used/ }, source);
   }

@@ -14,6 +14,7 @@ import torch
 
 import checkpoints
 import configs
+import jinja_templates
 import lora
 import models
 import options
@@ -40,6 +41,7 @@ def main() -> None:
     configs.make()
     steps.make()
     lora.make()
+    jinja_templates.make()
     reward_bench.make()
     reward_models.make()
     preference_trl.make()
