@@ -237,7 +237,7 @@ export interface NativeModel {
    * another verb is queued. What it throws cancels the work and becomes the rejection.
    */
   generate(
-    prompts: { ids: Int32Array; key: bigint }[],
+    prompts: { ids: Int32Array; key: bigint; maxNewTokens?: number }[],
     options: NativeGenerateOptions,
     onResponse: (response: NativeResponse) => void | Promise<void>,
     token: NativeCancelToken,

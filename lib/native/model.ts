@@ -26,7 +26,12 @@ export interface RandomOptions extends LoadOptions {
 }
 
 export interface GenerateRequest {
-  prompts: readonly { id: string; ids: readonly number[] | Int32Array }[];
+  prompts: readonly {
+    id: string;
+    ids: readonly number[] | Int32Array;
+    /** Its own limit, where that is less than the request's: the room that its length leaves, say. */
+    maxNewTokens?: number;
+  }[];
   /** Responses per prompt. Default 1. */
   n?: number;
   maxNewTokens: number;
@@ -165,9 +170,10 @@ export class Model implements AsyncDisposable {
       maxLiveTokens: 0,
       maxLiveSequences: 0,
     };
-    const keyed = toObjects(prompts, 'generate: prompts').map(({ id, ids }, index) => ({
+    const keyed = toObjects(prompts, 'generate: prompts').map(({ id, ids, maxNewTokens }, index) => ({
       ids: toInt32Array(ids, `generate: prompts[${index}].ids`),
       key: promptKey(stream, id, `generate: prompts[${index}].id`),
+      ...(maxNewTokens !== undefined && { maxNewTokens }),
     }));
 
     const call = new AbortableCall(signal);

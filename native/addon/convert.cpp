@@ -81,6 +81,10 @@ int64_t Argument::integer(int64_t min, int64_t max) const {
   return static_cast<int64_t>(number);
 }
 
+int64_t Argument::integer_or(int64_t missing, int64_t min, int64_t max) const {
+  return value_.IsUndefined() ? missing : integer(min, max);
+}
+
 uint64_t Argument::uint64() const {
   if (!value_.IsBigInt()) fail("a bigint");
   bool lossless = false;

@@ -26,7 +26,8 @@ std::vector<GeneratePrompt> to_prompts(const Argument& prompts, int64_t vocab_si
   std::vector<GeneratePrompt> items(prompts.length());
   for (uint32_t i = 0; i < items.size(); ++i) {
     const Argument prompt = prompts.at(i);
-    items[i] = {prompt.field("ids").ids(vocab_size, false), prompt.field("key").uint64()};
+    items[i] = {prompt.field("ids").ids(vocab_size, false), prompt.field("key").uint64(),
+                prompt.field("maxNewTokens").integer_or(0, 1, 1 << 30)};
   }
   return items;
 }

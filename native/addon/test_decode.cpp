@@ -68,7 +68,7 @@ gpu::AttentionKernel kernel_of(const Napi::Object& options) {
 // The arrays of slots on the device, zero at first.
 struct SlotArrays {
   SlotArrays(int64_t slots, int64_t capacity)
-      : words(at::zeros({7 * slots + 2 * slots * capacity},
+      : words(at::zeros({8 * slots + 2 * slots * capacity},
                         at::TensorOptions().dtype(at::kInt).device(TestDevice::current()))),
         sums(at::zeros({slots}, words.options().dtype(at::kDouble))) {
     int32_t* at = words.data_ptr<int32_t>();
@@ -76,10 +76,11 @@ struct SlotArrays {
             .count = at + slots,
             .token = at + 2 * slots,
             .prompt_length = at + 3 * slots,
-            .key = reinterpret_cast<uint32_t*>(at + 4 * slots),
+            .limit = at + 4 * slots,
+            .key = reinterpret_cast<uint32_t*>(at + 5 * slots),
             .logprob_sum = sums.data_ptr<double>(),
-            .ids = at + 7 * slots,
-            .logprobs = reinterpret_cast<float*>(at + 7 * slots + slots * capacity),
+            .ids = at + 8 * slots,
+            .logprobs = reinterpret_cast<float*>(at + 8 * slots + slots * capacity),
             .capacity = capacity};
   }
   at::Tensor words, sums;
@@ -242,7 +243,6 @@ Napi::Value SampleSlots(const Napi::CallbackInfo& info) {
   gpu::SamplerSettings settings{sampler.temperature,
                                 sampler.top_p,
                                 static_cast<int32_t>(sampler.top_k),
-                                1,
                                 {static_cast<uint32_t>(integer(options, "seed")), 77}};
   const at::Tensor device_settings = gpu::upload_bytes(&settings, sizeof settings, device);
   const at::Tensor stops = at::zeros({(vocab + 31) / 32}, at::TensorOptions().dtype(at::kInt).device(device));
@@ -252,7 +252,7 @@ Napi::Value SampleSlots(const Napi::CallbackInfo& info) {
   std::vector<int32_t> rows, sources;
   std::vector<float> uniforms;
   for (int64_t i = 0; i < draws; ++i) {
-    starts.push_back({static_cast<int32_t>(i), 1, {5, 6, static_cast<uint32_t>(i)}});
+    starts.push_back({static_cast<int32_t>(i), 1, 1, {5, 6, static_cast<uint32_t>(i)}});
     rows.push_back(static_cast<int32_t>(i));
     sources.push_back(static_cast<int32_t>(i % logits.size(0)));
     const auto bits = philox({5, 6, static_cast<uint32_t>(i), 0}, {settings.seed[0], settings.seed[1]});
@@ -267,7 +267,7 @@ Napi::Value SampleSlots(const Napi::CallbackInfo& info) {
   gpu::sample(logits, draws, device_rows.const_data_ptr<int32_t>(), device_sources.const_data_ptr<int32_t>(),
               mode, device_settings, slots.view, stops, scratch);
 
-  const at::Tensor drawn = slots.words.narrow(0, 7 * draws, 2 * draws).to(at::kCPU).contiguous();
+  const at::Tensor drawn = slots.words.narrow(0, 8 * draws, 2 * draws).to(at::kCPU).contiguous();
   const int32_t* ids = drawn.const_data_ptr<int32_t>();
   const auto* logprobs = reinterpret_cast<const float*>(ids + draws);
   auto result = Napi::Object::New(info.Env());

@@ -55,7 +55,8 @@ class Scheduler {
     if (plan_.launches.empty()) return;
     int64_t longest = 0;
     for (const auto& prompt : prompts_) longest = std::max(longest, static_cast<int64_t>(prompt.ids.size()));
-    Decoder decoder(weights_, plan_.max_rows, longest + options_.max_new_tokens);
+    const int64_t positions = std::min(longest + options_.max_new_tokens, config_.max_position_embeddings);
+    Decoder decoder(weights_, plan_.max_rows, positions);
     logits_rows_ = std::min(logits_rows_, plan_.max_rows);
     logits_ = at::empty({logits_rows_, config_.vocab_size}, at::kFloat);
 
@@ -211,13 +212,14 @@ class Scheduler {
     for (size_t g = first_group; g < groups_.size(); ++g) {
       auto& sequences = sequences_[g];
       auto& regions = groups_[g].responses;
+      const int64_t limit = length_limit(prompts_[prompt_indices_[g]], options_);
       size_t kept = 0;
       for (size_t i = 0; i < sequences.size(); ++i, ++draw) {
         Sequence& sequence = sequences[i];
         const int32_t id = sampled_.ids[draw];
         sequence.ids.push_back(id);
         sequence.logprobs.push_back(sampled_.logprobs[draw]);
-        const bool full = static_cast<int64_t>(sequence.ids.size()) == options_.max_new_tokens;
+        const bool full = static_cast<int64_t>(sequence.ids.size()) == limit;
         if (is_stop_[id] || full) {
           cache_.release(regions[i]);
           on_response_({prompt_indices_[g], sequence.sample, std::move(sequence.ids),

@@ -3,6 +3,7 @@
 // position).
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -25,9 +26,16 @@ struct GenerateOptions {
 };
 
 struct GeneratePrompt {
-  std::vector<int32_t> ids;  // not empty
-  uint64_t key = 0;          // identifies the prompt in the random stream
+  std::vector<int32_t> ids;    // not empty
+  uint64_t key = 0;            // identifies the prompt in the random stream
+  int64_t max_new_tokens = 0;  // of its responses, where that is less than the request's; 0 = no own limit
 };
+
+// Tokens that a response to the prompt may have.
+inline int64_t length_limit(const GeneratePrompt& prompt, const GenerateOptions& options) {
+  return prompt.max_new_tokens > 0 ? std::min(prompt.max_new_tokens, options.max_new_tokens)
+                                   : options.max_new_tokens;
+}
 
 enum class FinishReason { kStop, kLength };
 
@@ -39,8 +47,8 @@ struct Response {
   FinishReason finish_reason;
 };
 
-// Calls on_response as responses finish (from the calling thread; it may block: back-pressure). A prompt plus
-// max_new_tokens that exceeds max_position_embeddings is refused before anything is computed.
+// Calls on_response as responses finish (from the calling thread; it may block: back-pressure). A prompt that
+// with its length limit exceeds max_position_embeddings is refused before anything is computed.
 void generate(const Model& model, const std::vector<GeneratePrompt>& prompts, const GenerateOptions& options,
               const std::function<void(Response&&)>& on_response, const CancelFlag& cancelled);
 

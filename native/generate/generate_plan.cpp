@@ -69,8 +69,11 @@ void check_prompt(const GeneratePrompt& prompt, size_t index, const GenerateOpti
                   const ModelConfig& config) {
   const int64_t length = static_cast<int64_t>(prompt.ids.size());
   TORCH_CHECK_VALUE(length > 0, "generate: prompt ", index, " is empty; start from the BOS token instead");
-  TORCH_CHECK_VALUE(options.max_new_tokens <= config.max_position_embeddings - length, "generate: prompt ",
-                    index, " has ", length, " tokens; with maxNewTokens ", options.max_new_tokens,
+  const int64_t limit = length_limit(prompt, options);
+  TORCH_CHECK_VALUE(prompt.max_new_tokens >= 0, "generate: prompt ", index,
+                    ": maxNewTokens must be >= 0 (0 = the request's), got ", prompt.max_new_tokens);
+  TORCH_CHECK_VALUE(limit <= config.max_position_embeddings - length, "generate: prompt ", index, " has ",
+                    length, " tokens; with maxNewTokens ", limit,
                     " it exceeds the model's max_position_embeddings ", config.max_position_embeddings);
   for (size_t i = 0; i < prompt.ids.size(); ++i) {
     TORCH_CHECK_VALUE(prompt.ids[i] >= 0 && prompt.ids[i] < config.vocab_size, "generate: prompt ", index,

@@ -64,7 +64,7 @@ GpuDecoder::GpuDecoder(const Model& model, const GpuPlan& plan)
   const int64_t slots = shape_.slots, tokens = shape_.max_new_tokens;
   const auto of = [&](at::ScalarType dtype) { return at::TensorOptions().dtype(dtype).device(device_); };
   visible_ = at::zeros({2 * slots * (1 + tokens)}, of(at::kInt));
-  hidden_ = at::zeros({5 * slots}, of(at::kInt));
+  hidden_ = at::zeros({6 * slots}, of(at::kInt));
   logprob_sums_ = at::zeros({slots}, of(at::kDouble));
   int32_t* visible = visible_.data_ptr<int32_t>();
   int32_t* hidden = hidden_.data_ptr<int32_t>();
@@ -72,7 +72,8 @@ GpuDecoder::GpuDecoder(const Model& model, const GpuPlan& plan)
             .count = visible + slots,
             .token = hidden,
             .prompt_length = hidden + slots,
-            .key = reinterpret_cast<uint32_t*>(hidden + 2 * slots),
+            .limit = hidden + 2 * slots,
+            .key = reinterpret_cast<uint32_t*>(hidden + 3 * slots),
             .logprob_sum = logprob_sums_.data_ptr<double>(),
             .ids = visible + 2 * slots,
             .logprobs = reinterpret_cast<float*>(visible + 2 * slots + slots * tokens),
@@ -135,7 +136,6 @@ void GpuDecoder::begin(const GpuPlan& plan, const GenerateOptions& options) {
   settings.temperature = static_cast<float>(options.temperature);
   settings.top_p = static_cast<float>(options.top_p);
   settings.top_k = static_cast<int32_t>(std::min<int64_t>(options.top_k, config.vocab_size));
-  settings.max_new_tokens = static_cast<int32_t>(options.max_new_tokens);
   settings.seed[0] = static_cast<uint32_t>(options.seed);
   settings.seed[1] = static_cast<uint32_t>(options.seed >> 32);
   write(settings_, &settings, sizeof settings);

@@ -43,6 +43,7 @@ struct ResidentPrompt {
 
 struct LiveSlot {
   int64_t prompt_index, sample;
+  int64_t limit;           // tokens that it may have
   int64_t first_snapshot;  // earlier ones show who had the slot before
   int64_t steps = 0;       // that it took part in
 };
@@ -129,10 +130,12 @@ class GpuScheduler {
       }
       const int64_t slot = free_slots_.back();
       free_slots_.pop_back();
-      live_.emplace(slot, LiveSlot{next_prompt_, next_sample_, num_snapshots_});
       const GeneratePrompt& prompt = prompts_[next_prompt_];
+      const int64_t limit = length_limit(prompt, options_);
+      live_.emplace(slot, LiveSlot{next_prompt_, next_sample_, limit, num_snapshots_});
       starts.push_back({static_cast<int32_t>(slot),
                         static_cast<int32_t>(prompt.ids.size()),
+                        static_cast<int32_t>(limit),
                         {static_cast<uint32_t>(prompt.key), static_cast<uint32_t>(prompt.key >> 32),
                          static_cast<uint32_t>(next_sample_)}});
       owners.push_back(next_prompt_);
@@ -187,7 +190,7 @@ class GpuScheduler {
   bool step() {
     int64_t steps = 0;
     for (const auto& [slot, live] : live_) {
-      steps = std::max(steps, options_.max_new_tokens - 1 - live.steps);
+      steps = std::max(steps, live.limit - 1 - live.steps);
     }
     steps = std::min(steps, kStepsPerPoll);
     if (steps <= 0) return false;

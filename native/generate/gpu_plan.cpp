@@ -129,7 +129,7 @@ GpuPlan plan_gpu_generation(const Model& model, const std::vector<GeneratePrompt
   const int64_t rows = measured.count * options.num_samples;
   const int64_t longest = static_cast<int64_t>(prompts[measured.longest_index].ids.size());
   plan.num_positions =
-      std::max(longest + options.max_new_tokens, std::min(kPositions, config.max_position_embeddings));
+      std::min(std::max(longest + options.max_new_tokens, kPositions), config.max_position_embeddings);
   plan.slot_tokens = round_up(std::max<int64_t>(options.max_new_tokens - 1, 1), kArenaBlock);
   plan.step.max_new_tokens = options.max_new_tokens;
   plan.kind.attention = chosen_attention();

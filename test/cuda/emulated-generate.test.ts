@@ -103,6 +103,10 @@ t.test('one new token, the context filled to its end, and nothing at all', async
   for (const maxNewTokens of [1, 2, 20])
     same(t, await run(gpu, items, { maxNewTokens }), await run(cpu, items, { maxNewTokens }), NEAR);
   t.strictSame(await run(gpu, []), []);
+  // Each with the room that its own prompt leaves.
+  const limited = items.map((item) => ({ ...item, maxNewTokens: 40 - item.ids.length }));
+  const options = { maxNewTokens: 40, numSamples: 3 };
+  same(t, await run(gpu, limited, options), await run(cpu, limited, options), NEAR);
 });
 
 t.test('calls of other shapes follow each other on one model', async (t) => {

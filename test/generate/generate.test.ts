@@ -63,7 +63,7 @@ const OPTIONS: NativeGenerateOptions = {
   maxLiveSequences: 0,
 };
 
-type Prompt = { ids: Int32Array; key: bigint };
+type Prompt = { ids: Int32Array; key: bigint; maxNewTokens?: number };
 
 function randomModel(
   config: Partial<NativeModelConfig> = {},
@@ -257,6 +257,30 @@ t.test('responses arrive as they finish, before the last one is done', async (t)
   );
   model.dispose();
 });
+
+t.test(
+  'a prompt with a limit of its own gets the responses that it gets alone, and so do the others',
+  async (t) => {
+    const model = await randomModel();
+    const prompts = makePrompts(9);
+    const limits = prompts.map((_, i) => [3, 40, 1][i % 3]!);
+    const limited = prompts.map((prompt, i) => ({ ...prompt, maxNewTokens: limits[i]! }));
+    const options = { maxNewTokens: 40, numSamples: 2, maxLiveSequences: 4 };
+    const together = byPrompt(limited, await generate(model, limited, options));
+    const alone = await Promise.all(
+      prompts.map((prompt, i) => generate(model, [prompt], { ...options, maxNewTokens: limits[i]! })),
+    );
+    for (const [i, prompt] of prompts.entries()) {
+      const own = Object.entries(byPrompt([prompt], alone[i]!));
+      for (const [key, response] of own) t.same(together[key], response, `prompt ${i}`);
+      t.ok(own.length === 2 && alone[i]!.every(({ ids }) => ids.length <= limits[i]!));
+    }
+    await t.rejects(generate(model, [{ ...prompts[0]!, maxNewTokens: 0 }]), {
+      message: /prompts\[0\]\.maxNewTokens must be an integer in \[1/,
+    });
+    model.dispose();
+  },
+);
 
 t.test('cancelling ends the call with ABORTED, and the model stays usable', async (t) => {
   const model = await randomModel();

@@ -19,6 +19,7 @@ __global__ void __launch_bounds__(kThreads)
   slots.state[start.slot] = static_cast<int32_t>(SlotState::kLive);
   slots.count[start.slot] = 0;
   slots.prompt_length[start.slot] = start.prompt_length;
+  slots.limit[start.slot] = start.limit;
   slots.logprob_sum[start.slot] = 0;
   for (int k = 0; k < 3; ++k) slots.key[3 * start.slot + k] = start.key[k];
 }

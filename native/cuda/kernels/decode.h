@@ -54,7 +54,7 @@ constexpr int64_t kMaxDecodeHead = 256;  // head_dim
 
 // A response that begins in a slot, before its first token.
 struct SlotStart {
-  int32_t slot, prompt_length;
+  int32_t slot, prompt_length, limit;
   uint32_t key[3];
 };
 void start_slots(const SlotStart* starts, int64_t count, const Slots& slots, Stream stream);

@@ -20,7 +20,7 @@ constexpr int64_t kMaxBlocks = 2048;  // beyond it blocks walk over items
 
 // kVectors vectors of kSize columns per lane; queries come kRows at a time.
 template <typename T, int kSize, int kGroup, int kVectors, int kRows>
-__global__ void __launch_bounds__(kAttentionThreads, kRows * kSize * kVectors <= 32 ? 3 : 2)
+__global__ void __launch_bounds__(kAttentionThreads, kRows* kSize* kVectors <= 32 ? 3 : 2)
     attention_kernel(AttentionCall call, const T* qkv) {
   constexpr int kColumns = kSize * kVectors;
   constexpr int kGroups = kAttentionThreads / kGroup;

@@ -376,7 +376,7 @@ __global__ void __launch_bounds__(kThreads)
   slots.token[slot] = id;
   slots.count[slot] = count + 1;
   const bool stopped = (stops[id / 32] >> (id % 32) & 1u) != 0;
-  const bool full = count + 1 >= settings.max_new_tokens;
+  const bool full = count + 1 >= slots.limit[slot];
   if (stopped || full) {
     slots.state[slot] = static_cast<int32_t>(stopped ? SlotState::kStopped : SlotState::kFull);
   }

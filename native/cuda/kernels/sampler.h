@@ -13,7 +13,6 @@ struct SamplerSettings {
   float temperature;  // 0 = greedy
   float top_p;        // 1 = off
   int32_t top_k;      // 0 = off
-  int32_t max_new_tokens;
   uint32_t seed[2];
 };
 
@@ -25,6 +24,7 @@ struct Slots {
   int32_t* count;          // tokens sampled so far
   int32_t* token;          // the last of them
   int32_t* prompt_length;  // tokens of the prompt
+  int32_t* limit;          // tokens that the response may have
   uint32_t* key;           // [slots, 3] prompt key, low and high half, and the sample's number
   double* logprob_sum;     // of the tokens so far
   int32_t* ids;            // [slots, capacity]
