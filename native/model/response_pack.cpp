@@ -4,12 +4,10 @@
 
 namespace cream {
 
-void check_length(const ModelConfig& config, const std::vector<int32_t>& prompt,
-                  const std::vector<int32_t>& response, const char* where, size_t index) {
-  const auto length = static_cast<int64_t>(prompt.size() + response.size());
-  TORCH_CHECK_VALUE(length <= config.max_position_embeddings, where, " ", index,
-                    ": prompt and response have ", length, " tokens, but the model has ",
-                    config.max_position_embeddings, " positions; shorten or drop it");
+void check_length(const ModelConfig& config, int64_t positions, const char* where, size_t index) {
+  TORCH_CHECK_VALUE(positions <= config.max_position_embeddings, where, " ", index,
+                    ": prompt and response take ", positions, " positions, but the model has ",
+                    config.max_position_embeddings, "; shorten or drop it");
 }
 
 void ResponsePack::add(const std::vector<int32_t>& prompt,

@@ -32,8 +32,12 @@ struct ResponsePack {
 // Rows that a response of `length` tokens costs beside its prompt.
 inline int64_t response_rows(size_t length) { return length == 0 ? 0 : static_cast<int64_t>(length) - 1; }
 
-// Refuses a sequence longer than the model's positions; `where` and `index` begin the message.
-void check_length(const ModelConfig& config, const std::vector<int32_t>& prompt,
-                  const std::vector<int32_t>& response, const char* where, size_t index);
+// Refuses a sequence that takes more positions than the model has; `where` and `index` begin the message.
+void check_length(const ModelConfig& config, int64_t positions, const char* where, size_t index);
+
+// Positions that every token of prompt and response takes.
+inline int64_t all_positions(const std::vector<int32_t>& prompt, const std::vector<int32_t>& response) {
+  return static_cast<int64_t>(prompt.size() + response.size());
+}
 
 }  // namespace cream

@@ -23,7 +23,9 @@ ScoreResult score(const Model& model, const std::vector<ScoreGroup>& groups, int
   result.token_logprobs.resize(groups.size());
   for (size_t g = 0; g < groups.size(); ++g) {
     for (const auto& response : groups[g].responses) {
-      check_length(config, groups[g].prompt_ids, response, "score: group", g);
+      // The last token is asked for and not read.
+      const auto prompt = static_cast<int64_t>(groups[g].prompt_ids.size());
+      check_length(config, prompt + response_rows(response.size()), "score: group", g);
     }
     result.logprobs[g].resize(groups[g].responses.size());
     result.token_logprobs[g].resize(groups[g].responses.size());

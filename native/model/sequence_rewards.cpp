@@ -36,7 +36,7 @@ std::vector<std::vector<double>> sequence_rewards(const Model& model, const std:
   std::vector<std::vector<double>> rewards(groups.size());
   for (size_t g = 0; g < groups.size(); ++g) {
     for (const auto& response : groups[g].responses)
-      check_length(config, groups[g].prompt_ids, response, "rewards: group", g);
+      check_length(config, all_positions(groups[g].prompt_ids, response), "rewards: group", g);
     rewards[g].resize(groups[g].responses.size());
   }
 
