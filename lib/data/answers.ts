@@ -2,7 +2,8 @@ import { CreamError } from '../errors.js';
 import type { FinishReason } from '../types.js';
 import { readChoice } from './choice-answers.js';
 import { quote } from './jsonl.js';
-import { formatNumber, parseNumber, readNumber } from './number-answers.js';
+import { readNumber } from './number-answers.js';
+import { equalNumbers, formatNumber, parseNumber } from './numbers.js';
 import { type Extraction, resolveExtraction } from './tasks.js';
 
 /** What a response says to a problem. */
@@ -19,7 +20,7 @@ export interface Problem {
 
 /**
  * Reads the answer of a response and compares it with the label. Choices compare by letter, numbers by value
- * (1,234 = 1234.0), other answers as text. `exact` and patterns need a response that ended by itself; a choice or a
+ * (1,234 = 1234.0 = 1.234e3, 50 % = 0.5 or 50), other answers as text. `exact` and patterns need a response that ended by itself; a choice or a
  * number counts when it was stated before the response was cut.
  */
 export function gradeResponse(
@@ -39,10 +40,9 @@ export function gradeResponse(
   if (how === 'number') {
     const label = parseNumber(problem.label);
     if (label === undefined) throw needs('number', `a number as label, got ${quote(problem.label)}`);
-    const value = readNumber(text, isComplete);
-    if (value === null) return { answer: null, correct: false };
-    const correct = value.numerator === label.numerator && value.denominator === label.denominator;
-    return { answer: formatNumber(value), correct };
+    const read = readNumber(text, isComplete);
+    if (read === null) return { answer: null, correct: false };
+    return { answer: formatNumber(read.value), correct: equalNumbers(read, label) };
   }
   if (!isComplete) return { answer: null, correct: false };
   const answer = how === 'exact' ? text.trim() : readPattern(text.trim(), how.pattern);

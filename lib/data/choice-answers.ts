@@ -3,6 +3,7 @@ import {
   CHOICE_IS,
   isAsserted,
   markedStatements,
+  ofFirstAnswer,
   plainText,
   sentences,
   type Statement,
@@ -18,20 +19,24 @@ interface Decision {
   letter: string | null;
 }
 
-/** The key of the option that the text decides for; null when it decides for none or for several. */
+/** The key of the option that the first answer of a text decides for; null when it decides for none or for several. */
 export function readChoice(
   text: string,
   choices: Readonly<Record<string, string>>,
   isComplete: boolean,
 ): string | null {
-  const reader = new ChoiceReader(plainText(text), choices);
-  const decisions = reader.decisions().filter(({ end }) => isComplete || end < reader.text.trimEnd().length);
-  const last = decisions.reduce<Decision | undefined>(
-    (latest, decision) => (latest === undefined || decision.index >= latest.index ? decision : latest),
-    undefined,
-  );
-  if (last !== undefined) return last.letter;
-  return isComplete ? reader.lastMention() : null;
+  const stated = (part: string, isWhole: boolean): string | null | undefined => {
+    const reader = new ChoiceReader(part, choices);
+    const decisions = reader.decisions().filter(({ end }) => isWhole || end < part.trimEnd().length);
+    const last = decisions.reduce<Decision | undefined>(
+      (latest, decision) => (latest === undefined || decision.index >= latest.index ? decision : latest),
+      undefined,
+    );
+    return last === undefined ? undefined : last.letter;
+  };
+  const concluded = (part: string, isWhole: boolean) =>
+    isWhole ? new ChoiceReader(part, choices).lastMention() : null;
+  return ofFirstAnswer(plainText(text), isComplete, stated, concluded);
 }
 
 /** Words before the letter: "option B", "(the) letter B", "most likely B". */

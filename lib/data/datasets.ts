@@ -23,7 +23,9 @@ import {
   rowId,
   text,
 } from './rows.js';
+import { answerLabel, choiceLabel } from './labels.js';
 import { publicForm } from './public-forms.js';
+import { parseNumber } from './numbers.js';
 import { type Extraction, taskPrompt } from './tasks.js';
 
 // The kinds of JSONL rows and what they are good for. The kind of each row follows from its keys:
@@ -76,6 +78,8 @@ export interface PairRecord {
 /** A held-out problem; `prompt` is set where the row words the prompt itself. */
 export interface TaskProblem extends TaskRecord {
   prompt?: PromptInput;
+  /** The row's worked answer, whole. */
+  answer?: string;
 }
 
 export interface DatasetOptions extends JsonlOptions {
@@ -115,6 +119,7 @@ export function readPrompt(given: JsonlRow, extract: Extraction = 'auto'): Promp
     record.prompt = openConversation(row, 'messages', isClosed ? conversation.slice(0, -1) : conversation);
   } else if (has(row, 'question')) {
     const problem = readQuestion(row);
+    checkNumber(row, problem.label, extract);
     const prompt = taskPrompt(problem, extract);
     return { ...problem, prompt };
   } else if (has(row, 'instruction')) {
@@ -124,11 +129,18 @@ export function readPrompt(given: JsonlRow, extract: Extraction = 'auto'): Promp
   } else {
     throw unknownKind(row, '{prompt}, {messages}, {question} or {instruction}');
   }
-  const label = optionalLabel(row);
-  if (label !== undefined) record.label = label;
   const choices = optionalChoices(row);
+  const label = optionalLabel(row);
+  if (label !== undefined) record.label = choices === undefined ? label : choiceLabel(row, label, choices);
   if (choices !== undefined) record.choices = choices;
+  checkNumber(row, label, extract);
   return record;
+}
+
+/** A label that `extract: number` cannot read would make every response wrong. */
+function checkNumber(row: JsonlRow, label: string | undefined, extract: Extraction): void {
+  if (extract !== 'number' || label === undefined || parseNumber(label) !== undefined) return;
+  throw rowError(row, `label ${quote(label)} is no number, which extract: number needs`);
 }
 
 function readSft(row: JsonlRow, extract: Extraction = 'auto'): SftRecord {
@@ -236,16 +248,12 @@ function readTask(given: JsonlRow): TaskProblem {
   const question = 'question' in record ? record.question : '';
   const problem: TaskProblem = { id: record.id, question, label };
   if ('prompt' in record) problem.prompt = record.prompt;
+  const answer = field(row, 'answer');
+  if (typeof answer === 'string' && choices === undefined) problem.answer = answer;
   if (choices !== undefined) {
     problem.choices = choices;
-    problem.label = choiceLabel(row, label, choices);
   }
   return problem;
-}
-
-function choiceLabel(row: JsonlRow, label: string, choices: Record<string, string>): string {
-  for (const letter of [label, label.toUpperCase()]) if (Object.hasOwn(choices, letter)) return letter;
-  throw rowError(row, `label ${quote(label)} is none of the choices ${Object.keys(choices).join(', ')}`);
 }
 
 interface Question {
@@ -257,21 +265,11 @@ interface Question {
 
 function readQuestion(row: JsonlRow): Question {
   const record: Question = { id: rowId(row), question: nonEmptyText(row, 'question') };
-  const label = optionalLabel(row) ?? answerLabel(row);
-  if (label !== undefined) record.label = label;
   const choices = optionalChoices(row);
+  const label = optionalLabel(row) ?? answerLabel(row);
+  if (label !== undefined) record.label = choices === undefined ? label : choiceLabel(row, label, choices);
   if (choices !== undefined) record.choices = choices;
   return record;
-}
-
-/** What stands after "####" in a worked answer (GSM8K), or the whole of an answer that is not worked. */
-function answerLabel(row: JsonlRow): string | undefined {
-  const value = field(row, 'answer');
-  if (value === undefined) return undefined;
-  if (typeof value === 'number') return String(value);
-  const answer = nonEmptyText(row, 'answer').trim();
-  const mark = answer.lastIndexOf('####');
-  return mark === -1 ? answer : answer.slice(mark + 4).trim();
 }
 
 /** The instruction, and the input below it where there is one. */

@@ -1,5 +1,7 @@
 import { CreamError } from '../errors.js';
 import type { TaskRecord } from '../types.js';
+import { quote } from './jsonl.js';
+import { parseNumber } from './numbers.js';
 
 // The held-out tasks of the paper by name: what their files are, and how their options are put to a model.
 
@@ -9,8 +11,23 @@ export interface TaskDefinition {
   /** Where the publisher has the files; they are not downloaded. */
   source: string;
   answer: 'choice' | 'number';
-  /** The text that an option follows, after a space: lm-evaluation-harness's `doc_to_text`. */
-  optionsContext?: (question: string) => string;
+  /** The text that an answer follows, after a space: lm-evaluation-harness's `doc_to_text`. */
+  wording: (question: string) => string;
+  harness: HarnessTask;
+}
+
+/** How lm-evaluation-harness 0.4.13 measures the task: its tasks/*.yaml. */
+export interface HarnessTask {
+  /** The harness's name of the task. */
+  task: string;
+  /** Examples before every question, where nothing else is asked for. */
+  shots: number;
+  /** For choices: whether acc_norm is reported beside acc. */
+  hasNorm?: boolean;
+  /** The problem is left out of its own examples, which draws one example more. */
+  leavesOutProblem?: boolean;
+  /** A written answer ends before these. */
+  until?: readonly string[];
 }
 
 const asked = (question: string) => `Question: ${question}\nAnswer:`;
@@ -22,34 +39,41 @@ export const TASKS: readonly TaskDefinition[] = [
     title: 'ARC-Easy',
     source: 'https://huggingface.co/datasets/allenai/ai2_arc, ARC-Easy',
     answer: 'choice',
-    optionsContext: asked,
+    wording: asked,
+    harness: { task: 'arc_easy', shots: 0, hasNorm: true },
   },
   {
     name: 'arc-challenge',
     title: 'ARC-Challenge',
     source: 'https://huggingface.co/datasets/allenai/ai2_arc, ARC-Challenge',
     answer: 'choice',
-    optionsContext: asked,
+    wording: asked,
+    harness: { task: 'arc_challenge', shots: 0, hasNorm: true },
   },
   {
     name: 'openbookqa',
     title: 'OpenBookQA',
     source: 'https://huggingface.co/datasets/allenai/openbookqa, main',
     answer: 'choice',
-    optionsContext: (question) => question,
+    wording: (question) => question,
+    harness: { task: 'openbookqa', shots: 0, hasNorm: true },
   },
   {
     name: 'siqa',
     title: 'Social IQa',
     source: 'https://huggingface.co/datasets/allenai/social_i_qa',
     answer: 'choice',
-    optionsContext: (question) => `Q: ${question}\nA:`,
+    wording: (question) => `Q: ${question}\nA:`,
+    // It measures on the validation split and names no split of examples: the two missing names are the same to it.
+    harness: { task: 'social_iqa', shots: 0, leavesOutProblem: true },
   },
   {
     name: 'gsm8k',
     title: 'GSM8K',
     source: 'https://huggingface.co/datasets/openai/gsm8k, main',
     answer: 'number',
+    wording: asked,
+    harness: { task: 'gsm8k', shots: 5, until: ['Question:', '</s>', '<|im_end|>'] },
   },
 ];
 
@@ -75,9 +99,15 @@ export function checkProblems(
         `${path}: ${id} has choices; ${title} asks for a number (${label})`,
       );
     }
+    if (answer === 'number' && parseNumber(label) === undefined) {
+      throw new CreamError(
+        'INVALID_DATA',
+        `${path}: ${id} has the label ${quote(label)}, which is no number`,
+      );
+    }
   }
 }
 
 /** The text before the options of a problem; of a task that has no name, as ARC's. */
 export const optionsContext = (task: TaskDefinition | undefined, question: string): string =>
-  (task?.optionsContext ?? asked)(question);
+  (task?.wording ?? asked)(question);

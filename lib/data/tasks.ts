@@ -1,5 +1,5 @@
 import type { TaskRecord } from '../types.js';
-import { parseNumber } from './number-answers.js';
+import { parseNumber } from './numbers.js';
 
 // How a held-out problem is put to a model. The same wording asks the problems of a training set, so that a model is
 // measured on what it practised. What the model then says is read by answers.ts.

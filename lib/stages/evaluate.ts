@@ -1,5 +1,7 @@
 import { gradeResponse } from '../data/answers.js';
 import type { TaskProblem } from '../data/datasets.js';
+import { cutAt } from '../data/stop-strings.js';
+import { checkLabels } from '../data/labels.js';
 import { type Extraction, resolveExtraction, taskPrompt } from '../data/tasks.js';
 import type { ChatMode } from '../data/tokenizer.js';
 import { accuracyOf } from '../accuracy.js';
@@ -37,6 +39,8 @@ export interface EvaluateOptions {
   extract?: Extraction;
   chat?: ChatMode;
   maxNewTokens: number;
+  /** An answer ends before the first of these texts; base models go on with the next problem. */
+  stop?: readonly string[];
   /** Sampled answers per problem besides the greedy one. Default 0. */
   samples?: number;
   /** Of the sampled answers. Default 1. */
@@ -53,8 +57,11 @@ export interface EvaluateOptions {
 }
 
 export interface Answer {
+  /** Cut before the first stop string. */
   text: string;
+  /** As generated. */
   ids: number[];
+  /** `stop` also where a stop string ended the text. */
   finishReason: FinishReason;
   /** As it was read; null when the response states none. */
   answer: string | null;
@@ -98,6 +105,7 @@ export async function evaluate(
   const { name, samples = 0, extract = 'auto', chat, signal } = options;
   const used = problems.slice(0, options.limit);
   if (used.length === 0) throw new CreamError('INVALID_DATA', `task ${name} has no problems to measure on`);
+  checkLabels(used, extract, `task ${name}`);
   const prompts = used.map((problem) => ({
     id: problem.id,
     prompt: problem.prompt ?? taskPrompt(problem, resolveExtraction(extract, problem)),
@@ -121,9 +129,11 @@ export async function evaluate(
       ...(signal === undefined ? {} : { signal }),
       ...request,
     });
-    for await (const { promptIndex, sample, ids, finishReason } of generated) {
+    for await (const { promptIndex, sample, ids, finishReason: ended } of generated) {
       const list = Array.from(ids);
-      const text = tokenizer.decode(list, { skipSpecialTokens: true });
+      const written = tokenizer.decode(list, { skipSpecialTokens: true });
+      const text = cutAt(written, options.stop ?? []);
+      const finishReason = text.length < written.length ? 'stop' : ended;
       const grade = gradeResponse({ text, finishReason }, used[promptIndex] as TaskProblem, extract);
       (answers[promptIndex] as Answer[])[sample] = { text, ids: list, finishReason, ...grade };
       done += 1;

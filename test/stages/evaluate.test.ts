@@ -217,3 +217,39 @@ t.test('an interval holds its accuracy, and more problems do not widen it', asyn
     { seed: 2, numRuns: 1000 },
   );
 });
+
+t.test('a stop string ends an answer, which then counts as ended', async (t) => {
+  const replies: Record<string, string> = {
+    p1: '2\n\nQuestion: 3 + 3?\nThe answer is 6...',
+    p2: 'The answer is 5. Stop. The answer is 4.',
+  };
+  const run = (stop: readonly string[]) =>
+    evaluate(
+      problems.slice(0, 2),
+      model((id) => replies[id] as string),
+      tokenizer,
+      { name: 'stop', maxNewTokens: 50, extract: 'exact', stop },
+    );
+  const { records, greedy } = await run(['\n\nQuestion:', 'Stop']);
+  t.match(records[0]!.greedy, { text: '2', finishReason: 'stop', answer: '2', correct: true });
+  t.equal(records[0]!.greedy.ids.length, replies['p1']!.length, 'the ids are what was generated');
+  t.match(records[1]!.greedy, { text: 'The answer is 5. ', correct: false });
+  t.equal(greedy.truncated, 0);
+  t.equal((await run([])).greedy.truncated, 1);
+  await t.rejects(run(['']), { code: 'INVALID_ARGUMENT', message: /stop string must not be empty/ });
+});
+
+t.test('a label that cannot be compared is an error before anything is generated', async (t) => {
+  const requests: Request[] = [];
+  const wrong = [{ id: 'p9', question: 'How many?', label: 'several' }];
+  await t.rejects(
+    evaluate(
+      wrong,
+      model(() => '', requests),
+      tokenizer,
+      { name: 'x', maxNewTokens: 5, extract: 'number' },
+    ),
+    { code: 'INVALID_DATA', message: /task x: p9 has the label "several", which is no number/ },
+  );
+  t.equal(requests.length, 0);
+});
