@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { ConfigIssue } from './config-issues.js';
 import { type CreamConfig, DEFAULTS } from './config-schema.js';
-import { definitionOf } from './data/task-definitions.js';
+import { type EvaluationEntry, taskConflicts } from './config-task-conflicts.js';
 import { METHODS, sourcesOf } from './methods.js';
 import { scoringNeeds } from './scoring-needs.js';
 
@@ -152,17 +152,14 @@ export function configConflicts(config: CreamConfig): ConfigIssue[] {
   if (data.evaluation.length === 0) withoutEffect('evaluation', 'data.evaluation');
 
   const names = data.evaluation.map((task) => task.name);
-  data.evaluation.forEach(({ task, scoring }, index) => {
-    if (scoring === 'generate' || definitionOf(task)?.answer !== 'number') return;
-    report(
-      `data.evaluation.${index}.scoring`,
-      `must be generate for ${task}, which has no options; it is ${scoring}`,
-    );
+  data.evaluation.forEach((task, index) => {
+    for (const { key, message } of taskConflicts(task)) report(`data.evaluation.${index}.${key}`, message);
   });
-  if (data.evaluation.length > 0 && data.evaluation.every(({ scoring }) => scoring === 'options')) {
+  const isWritten = ({ scoring }: EvaluationEntry) => scoring === 'generate' || scoring === 'both';
+  if (data.evaluation.length > 0 && !data.evaluation.some(isWritten)) {
     for (const key of ['maxNewTokens', 'samples'] as const) {
       if (evaluation[key] !== DEFAULTS.evaluation[key]) {
-        report(`evaluation.${key}`, 'has no effect where every task has scoring: options; remove it');
+        report(`evaluation.${key}`, 'has no effect where no task has scoring: generate or both; remove it');
       }
     }
   }

@@ -173,12 +173,39 @@ export const configSchema = z.strictObject({
             'Task records {question, choices|answer, label}, or as published; JSON lines or Parquet.',
           ),
           scoring: z
-            .enum(['generate', 'options', 'both'])
+            .enum(['generate', 'options', 'both', 'harness'])
             .default('generate')
             .describe(
-              'generate: the model writes answers. options: the likelihood of each option (acc, acc_norm). both: both.',
+              "generate: the model writes answers. options: the likelihood of each option (acc, acc_norm). both: both. harness: lm-evaluation-harness's numbers, item by item.",
             ),
           extract: extract.describe('How the answer is read from a response.'),
+          maxNewTokens: count
+            .optional()
+            .describe(
+              'Length limit of an answer; evaluation.maxNewTokens, with scoring: harness 256, where it is left out.',
+            ),
+          stop: z
+            .array(z.string().min(1))
+            .default([])
+            .describe(
+              'Texts before which a written answer ends, such as "Question:" for a base model that goes on with the next problem.',
+            ),
+          fewShot: z
+            .strictObject({
+              path: path.optional().describe('Problems with their answers: the training split.'),
+              n: z
+                .int()
+                .min(0)
+                .optional()
+                .describe("Examples before every question; the harness's number where it is left out."),
+              sampler: z
+                .enum(['random', 'first'])
+                .default('random')
+                .describe('random: drawn anew for every problem. first: always the first ones.'),
+              seed: z.int().min(0).default(1234).describe("Of the draws; the harness's is 1234."),
+            })
+            .optional()
+            .describe('Examples before every question, with scoring: harness.'),
         }),
       )
       .default([])

@@ -70,6 +70,9 @@ export function absoluteConfig(config: CreamConfig, base: (setting: string) => s
       evaluation: data.evaluation.map((task) => ({
         ...task,
         path: resolve(base('data.evaluation'), task.path),
+        ...(task.fewShot?.path === undefined
+          ? {}
+          : { fewShot: { ...task.fewShot, path: resolve(base('data.evaluation'), task.fewShot.path) } }),
       })),
     },
   };

@@ -34,6 +34,9 @@ function filesOf(config: CreamConfig, signal?: AbortSignal): NamedFile[] {
   for (const task of evaluation) {
     const read = async () => (await loadProblems(task, undefined, signal)).problems.length;
     files.push({ name: `data.evaluation (${task.name})`, path: task.path, read });
+    const { fewShot } = task;
+    if (fewShot?.path !== undefined)
+      files.push({ name: `data.evaluation (${task.name}): fewShot`, path: fewShot.path });
   }
   return files;
 }

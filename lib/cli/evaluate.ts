@@ -1,11 +1,20 @@
 import { basename, extname } from 'node:path';
 import { loadTask, type TaskProblem } from '../data/datasets.js';
+import { HARNESS_RELEASE, harnessContexts } from '../data/harness.js';
+import { checkLabels } from '../data/labels.js';
 import { checkProblems, definitionOf, TASK_NAMES, type TaskDefinition } from '../data/task-definitions.js';
 import { resolveExtraction, taskPrompt } from '../data/tasks.js';
 import { Tokenizer } from '../data/tokenizer.js';
 import { CreamError } from '../errors.js';
 import type { Model } from '../native/model.js';
 import { type AnswerFaults, type Evaluation, evaluate } from '../stages/evaluate.js';
+import {
+  evaluateHarness,
+  type HarnessLine,
+  type HarnessSummary,
+  type PosedProblem,
+  summarizeHarness,
+} from '../stages/evaluate-harness.js';
 import { evaluateOptions, type OptionsEvaluation } from '../stages/evaluate-options.js';
 import type { Accuracy } from '../types.js';
 import type { Context } from './command.js';
@@ -20,9 +29,14 @@ export interface EvaluateValues extends ModelValues {
   task: string;
   output: string | undefined;
   name: string | undefined;
-  scoring: 'generate' | 'options' | 'both';
+  scoring: 'generate' | 'options' | 'both' | 'harness';
+  shots: number | undefined;
+  examples: string | undefined;
+  sampler: 'random' | 'first' | undefined;
+  examplesSeed: number | undefined;
   extract: 'auto' | 'choice' | 'number' | 'exact';
   maxNewTokens: number | undefined;
+  stop: readonly string[] | undefined;
   samples: number;
   temperature: number | undefined;
   topP: number | undefined;
@@ -36,6 +50,8 @@ export interface EvaluateValues extends ModelValues {
 interface Work {
   name: string;
   definition: TaskDefinition | undefined;
+  /** With --scoring harness: what stands before the answer of each problem. */
+  posed: PosedProblem[];
   problems: TaskProblem[];
   tokenizer: Tokenizer;
   values: EvaluateValues;
@@ -58,21 +74,28 @@ export async function evaluateTask(values: EvaluateValues, context: Context): Pr
   const source = inputSource(path, signal);
   const { records } = await loadTask(source.name, source.options);
   if (definition !== undefined) checkProblems(records, definition, source.name);
+  checkLabels(records, values.extract, source.name);
   const problems = records.slice(0, values.limit);
+  const posed = values.scoring === 'harness' ? await pose(problems, definition!, values, signal) : [];
   const tokenizer = await Tokenizer.load(values.model);
   const name = values.name ?? definition?.name ?? basename(source.name, extname(source.name));
   const progress = new Progress(terminal, { isQuiet });
   const onDone = (done: number, total: number) =>
     progress.event({ type: 'progress', stage: 'evaluate', iteration: 0, done, total, unit: 'answers' });
-  const work: Work = { name, definition, problems, tokenizer, values, signal, onDone };
+  const work: Work = { name, definition, posed, problems, tokenizer, values, signal, onDone };
   try {
     await using model = await loadModel(values.model, values, context);
-    const written = values.scoring === 'options' ? undefined : await byGeneration(model, work);
-    const scored = values.scoring === 'generate' ? undefined : await byOptions(model, work);
+    const { scoring } = values;
+    const isWritten = scoring === 'generate' || scoring === 'both';
+    const measured: Measured = {
+      written: isWritten ? await byGeneration(model, work) : undefined,
+      scored: scoring === 'options' || scoring === 'both' ? await byOptions(model, work) : undefined,
+      harness: scoring === 'harness' ? await byHarness(model, work) : undefined,
+    };
     progress.stop();
-    const answers = [...(written?.records ?? []), ...(scored?.records ?? [])];
+    const answers = Object.values(measured).flatMap((part) => part?.records ?? []);
     if (values.output !== undefined) await writeRecords(values.output, answers, terminal);
-    const text = values.json ? asJson(name, written, scored) : asText(name, written, scored);
+    const text = values.json ? asJson(name, measured) : asText(name, measured);
     // Answers that go to standard output are the result; the figures then go beside them.
     if (values.output === '-') terminal.note(text);
     else await terminal.print(`${text}\n`);
@@ -88,18 +111,39 @@ function checkOptions(values: EvaluateValues, definition: TaskDefinition | undef
       throw new CreamError('USAGE', `--${option} has no effect ${because}`);
     }
   };
-  const { temperature, topP, samples, maxNewTokens, chat, extract } = values;
+  const { temperature, topP, samples, maxNewTokens, chat, extract, scoring } = values;
+  const { shots, examples, sampler, examplesSeed } = values;
   if (samples === 0) without({ temperature, 'top-p': topP }, 'without --samples');
-  if (values.scoring === 'generate') return;
-  if (definition?.answer === 'number') {
+  if (scoring !== 'harness')
+    without({ shots, examples, sampler, 'examples-seed': examplesSeed }, 'without --scoring harness');
+  if (scoring === 'generate') return;
+  const because = `with --scoring ${scoring}`;
+  if (scoring !== 'both') without({ samples, chat, extract, stop: values.stop }, because);
+  if (scoring === 'options') without({ 'max-new-tokens': maxNewTokens }, because);
+  if (scoring === 'harness') {
+    if (definition === undefined)
+      throw new CreamError('USAGE', `--scoring harness needs a task by name: --task ${TASK_NAMES[0]}=FILE`);
+    const isAsked = (shots ?? definition.harness.shots) > 0;
+    if (!isAsked) without({ examples, sampler, 'examples-seed': examplesSeed }, 'without --shots');
+    if (definition.answer === 'choice') without({ 'max-new-tokens': maxNewTokens }, because);
+  } else if (definition?.answer === 'number') {
     throw new CreamError(
       'USAGE',
-      `${definition.title} has no options to score; leave --scoring ${values.scoring} out`,
+      `${definition.title} has no options to score; leave --scoring ${scoring} out`,
     );
   }
-  if (values.scoring === 'options') {
-    without({ samples, 'max-new-tokens': maxNewTokens, chat, extract }, 'with --scoring options');
-  }
+}
+
+/** The texts that the harness would ask, with examples from the file of another split. */
+async function pose(
+  problems: TaskProblem[],
+  definition: TaskDefinition,
+  { shots, examples, sampler, examplesSeed: seed }: EvaluateValues,
+  signal: AbortSignal,
+): Promise<PosedProblem[]> {
+  const shown = examples === undefined ? undefined : (await loadTask(examples, { signal })).records;
+  const contexts = harnessContexts(problems, definition, { shots, examples: shown, sampler, seed });
+  return problems.map((problem, i) => ({ problem, context: contexts[i] as string }));
 }
 
 async function byGeneration(model: Model, work: Work): Promise<Evaluation> {
@@ -118,6 +162,7 @@ async function byGeneration(model: Model, work: Work): Promise<Evaluation> {
     extract,
     chat,
     maxNewTokens: values.maxNewTokens ?? Math.max(1, Math.min(defaults.maxNewTokens, maxLength - longest)),
+    ...(values.stop && { stop: values.stop }),
     samples,
     temperature: values.temperature ?? defaults.temperature,
     topP: values.topP ?? defaults.topP,
@@ -140,16 +185,45 @@ function byOptions(model: Model, work: Work): Promise<OptionsEvaluation> {
   });
 }
 
-function asJson(name: string, written?: Evaluation, scored?: OptionsEvaluation): string {
+interface HarnessMeasurement {
+  records: HarnessLine[];
+  summary: HarnessSummary;
+}
+
+async function byHarness(model: Model, work: Work): Promise<HarnessMeasurement> {
+  const { name, definition, posed, tokenizer, values, signal } = work;
+  const records = await evaluateHarness(posed, model, tokenizer, {
+    name,
+    task: definition!,
+    contextLength: model.config.maxPositionEmbeddings,
+    maxNewTokens: values.maxNewTokens,
+    maxTokensPerBatch: defaultConfig().score.maxTokensPerBatch,
+    signal,
+    onProblem: work.onDone,
+  });
+  return { records, summary: summarizeHarness(records) };
+}
+
+/** What was measured, in the ways that were asked for. */
+interface Measured {
+  written: Evaluation | undefined;
+  scored: OptionsEvaluation | undefined;
+  harness: HarnessMeasurement | undefined;
+}
+
+function asJson(name: string, { written, scored, harness }: Measured): string {
   return JSON.stringify({
     task: name,
     ...(written && { ...written.greedy, greedy: written.greedy, sampled: written.sampled }),
     ...(scored && { acc: scored.acc, acc_norm: scored.acc_norm }),
+    ...(harness && { harness: HARNESS_RELEASE, ...harness.summary }),
   });
 }
 
-function asText(name: string, written?: Evaluation, scored?: OptionsEvaluation): string {
+function asText(name: string, { written, scored, harness }: Measured): string {
   return [
+    ...Object.entries(harness?.summary ?? {}).map(([kind, found]) => `${name}: ${kind} ${describe(found)}`),
+    ...(harness === undefined ? [] : [`as lm-evaluation-harness ${HARNESS_RELEASE}`]),
     ...(written === undefined ? [] : [`${name}: greedy ${describe(written.greedy)}`]),
     ...(written?.sampled === undefined ? [] : [`${name}: sampled ${describe(written.sampled)}`]),
     ...(scored === undefined

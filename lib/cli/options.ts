@@ -70,6 +70,24 @@ export function text(describe: string, common: Common = {}): Option<string | und
   return option<string | undefined>(describe, (value) => value, common);
 }
 
+/** One text, or several as a JSON list. */
+export function texts(describe: string, common: Common = {}): Option<readonly string[] | undefined> {
+  const parse = (value: string, name: string): readonly string[] => {
+    let list: unknown = [value];
+    if (value.trim().startsWith('[')) {
+      try {
+        list = JSON.parse(value);
+      } catch {
+        throw new CreamError('USAGE', `--${name} is no JSON list of texts: ${quote(value)}`);
+      }
+    }
+    if (!Array.isArray(list) || !list.every((one) => typeof one === 'string' && one !== ''))
+      throw new CreamError('USAGE', `--${name} must be a text or a JSON list of texts, got ${quote(value)}`);
+    return list as string[];
+  };
+  return option<readonly string[] | undefined>(describe, parse, common);
+}
+
 export function flag(describe: string, common: Common = {}): Option<boolean> {
   return option<boolean>(describe, () => true, { ...common, isFlag: true, fallback: false });
 }

@@ -7,7 +7,7 @@ import { bootstrapInterval } from '../run/random.js';
 import { readRecords } from '../run/records.js';
 import { RunDir, type StageRecord } from '../run/run-dir.js';
 import { fileRecord } from '../run/storage.js';
-import type { RunSummary } from '../run/summary.js';
+import { HARNESS_KINDS, type RunSummary } from '../run/summary.js';
 import { type MeanEstimate, meanOf } from '../statistics.js';
 import { topOrder } from '../stages/rank.js';
 import type { Accuracy, RankedGroup } from '../types.js';
@@ -166,7 +166,7 @@ async function problemsOf(directory: string, file: string): Promise<Map<string, 
   };
   for (const { id, task, greedy, samples, ...kinds } of await readVerified<Answered>(directory, file)) {
     if (greedy !== undefined) add(task, id, isRight(greedy));
-    for (const kind of ['acc', 'acc_norm']) {
+    for (const kind of HARNESS_KINDS) {
       if (kinds[kind] !== undefined) add(`${task} ${kind}`, id, isRight(kinds[kind]));
     }
     if (Array.isArray(samples) && samples.length > 0)

@@ -3,6 +3,7 @@ import { totalmem } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { CreamConfig } from '../config.js';
 import { type ModelConfig, type ModelHead, readModelConfig } from '../data/model-config.js';
+import { definitionOf } from '../data/task-definitions.js';
 import { Tokenizer } from '../data/tokenizer.js';
 import { CreamError } from '../errors.js';
 import { loadProblems } from '../run/tasks.js';
@@ -117,7 +118,8 @@ async function readWorkload(
     workload.lengths.prompt = mean(prompts.map(({ promptIds }) => promptIds.length));
   }
   for (const task of data.evaluation) {
-    if (task.scoring === 'options') continue;
+    const isChosen = task.scoring === 'harness' && definitionOf(task.task)?.answer === 'choice';
+    if (task.scoring === 'options' || isChosen) continue;
     const { problems } = await loadProblems(task, evaluation.limit, signal);
     workload.evaluation.problems += problems.length;
   }

@@ -29,11 +29,11 @@ function scoreOf(model: string, found: readonly Accuracy[]): ModelScore {
   return { model, accuracy: mean, interval: [Math.max(0, mean - half), Math.min(1, mean + half)] };
 }
 
-/** Sampled accuracy where every measured model has it, else greedy, else that of the likeliest options; undefined when nothing was measured. */
+/** Sampled accuracy where every measured model has it, else greedy, else the harness's, else that of the likeliest options; undefined when nothing was measured. */
 export function outcomeOf(models: readonly ModelSummary[]): Outcome | undefined {
   const measured = models.filter(({ tasks }) => tasks.length > 0);
   const names = [...new Set(measured.flatMap(({ tasks }) => tasks.map(({ name }) => name)))];
-  for (const kind of ['sampled', 'greedy', 'acc_norm', 'acc'] as const) {
+  for (const kind of ['sampled', 'greedy', 'flexible_extract', 'strict_match', 'acc_norm', 'acc'] as const) {
     const scores = measured.flatMap(({ model, tasks }) => {
       const found = names.flatMap((name) => tasks.find((task) => task.name === name)?.[kind] ?? []);
       return found.length === names.length && found.length > 0 ? [scoreOf(model, found)] : [];

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { ACCURACY_KINDS, type AccuracyKind } from '../run/summary.js';
 
 // What a stage recorded in the manifest, as far as a report shows it. A field of another type than this package writes
 // is left out: a folder may be damaged, or made by somebody else.
@@ -22,6 +23,9 @@ const accuracy = orNone(
 
 /** Over tasks. */
 const mean = orNone(z.object({ mean: z.number(), interval: interval.nullable().default(null) }));
+
+const ofEachKind = <Type extends z.ZodType>(type: Type) =>
+  Object.fromEntries(ACCURACY_KINDS.map((kind) => [kind, type])) as Record<AccuracyKind, Type>;
 
 const stageResult = z.object({
   prompts: number,
@@ -50,12 +54,8 @@ const stageResult = z.object({
   meanWeight: numberOrNull,
   choices: counts,
   metrics: counts,
-  tasks: orNone(
-    z.array(
-      z.object({ name: z.string(), greedy: accuracy, sampled: accuracy, acc: accuracy, acc_norm: accuracy }),
-    ),
-  ),
-  mean: orNone(z.object({ greedy: mean, sampled: mean, acc: mean, acc_norm: mean })),
+  tasks: orNone(z.array(z.object({ name: z.string(), ...ofEachKind(accuracy) }))),
+  mean: orNone(z.object(ofEachKind(mean))),
 });
 
 /** The fields of a stage's result that are what they should be. */

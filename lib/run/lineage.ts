@@ -77,7 +77,11 @@ export async function digestInputs(
   if (module !== undefined) await add('reward.module', module, 'INVALID_DATA');
   if (model !== undefined) await addFolder('reward.model', model);
   if (judge.template !== undefined) await add('reward.judge.template', judge.template, 'INVALID_DATA');
-  for (const task of evaluation) await add(`data.evaluation.${task.name}`, task.path, 'INVALID_DATA');
+  for (const { name, path, fewShot } of evaluation) {
+    await add(`data.evaluation.${name}`, path, 'INVALID_DATA');
+    if (fewShot?.path !== undefined)
+      await add(`data.evaluation.${name}.fewShot`, fewShot.path, 'INVALID_DATA');
+  }
   return inputs;
 }
 

@@ -13,10 +13,25 @@ export interface TaskSummary {
   /** By likelihood of the options, as lm-evaluation-harness names them: see lib/stages/evaluate-options.ts. */
   acc?: Accuracy;
   acc_norm?: Accuracy;
+  /** lm-evaluation-harness's exact_match by its two filters: see lib/stages/evaluate-harness.ts. */
+  strict_match?: Accuracy;
+  flexible_extract?: Accuracy;
 }
 
 /** The ways in which a task is measured, in the order of tables. */
-export const ACCURACY_KINDS = ['greedy', 'sampled', 'acc', 'acc_norm'] as const;
+export const ACCURACY_KINDS = [
+  'greedy',
+  'sampled',
+  'acc',
+  'acc_norm',
+  'strict_match',
+  'flexible_extract',
+] as const;
+/** Those of them that are lm-evaluation-harness's. */
+export const HARNESS_KINDS = ACCURACY_KINDS.slice(2) as readonly Exclude<
+  AccuracyKind,
+  'greedy' | 'sampled'
+>[];
 export type AccuracyKind = (typeof ACCURACY_KINDS)[number];
 
 export type TaskMeans = Partial<Record<AccuracyKind, MeanEstimate>>;

@@ -1,30 +1,68 @@
 import type { CreamConfig } from '../config.js';
 import { loadTask, type TaskProblem } from '../data/datasets.js';
-import { checkProblems, definitionOf } from '../data/task-definitions.js';
+import { checkLabels } from '../data/labels.js';
+import { harnessContexts } from '../data/harness.js';
+import { checkProblems, definitionOf, type TaskDefinition } from '../data/task-definitions.js';
 import type { Tokenizer } from '../data/tokenizer.js';
 import type { Model } from '../native/model.js';
 import { evaluate, type EvaluatedProblem, summarizeAnswers } from '../stages/evaluate.js';
-import { evaluateOptions, type ScoredOptions, summarizeOptions } from '../stages/evaluate-options.js';
+import {
+  evaluateHarness,
+  type HarnessLine,
+  type PosedProblem,
+  summarizeHarness,
+} from '../stages/evaluate-harness.js';
+import { evaluateOptions } from '../stages/evaluate-options.js';
+import { summarizeOptions } from '../option-verdict.js';
 import type { Run, StageInfo } from './run.js';
 import { meanOf, stratifiedMean } from '../statistics.js';
-import { ACCURACY_KINDS, type AccuracyKind, type TaskMeans, type TaskSummary } from './summary.js';
+import {
+  ACCURACY_KINDS,
+  type AccuracyKind,
+  HARNESS_KINDS,
+  type TaskMeans,
+  type TaskSummary,
+} from './summary.js';
 
 type Task = CreamConfig['data']['evaluation'][number];
 /** A line of a model's evaluation file. */
-export type EvaluationLine = EvaluatedProblem | ScoredOptions;
+export type EvaluationLine = EvaluatedProblem | HarnessLine;
+
+/** What a run measures of a task. */
+export interface LoadedTask {
+  problems: TaskProblem[];
+  definition: TaskDefinition | undefined;
+  /** With scoring: harness: what stands before the answer of each problem. */
+  posed: PosedProblem[];
+  answersEach: (samples: number) => number;
+}
 
 /** The problems of a task as a run measures them. Throws INVALID_DATA where they are not of the kind that it names. */
 export async function loadProblems(
-  { task, path, scoring }: Pick<Task, 'task' | 'path' | 'scoring'>,
+  { task, path, scoring, extract, fewShot }: Pick<Task, 'task' | 'path' | 'scoring' | 'extract' | 'fewShot'>,
   limit: number | undefined,
   signal?: AbortSignal,
-): Promise<{ problems: TaskProblem[]; answersEach: (samples: number) => number }> {
-  const { records } = await loadTask(path, signal === undefined ? {} : { signal });
+): Promise<LoadedTask> {
+  const options = signal === undefined ? {} : { signal };
+  const { records } = await loadTask(path, options);
   const definition = definitionOf(task);
   if (definition !== undefined) checkProblems(records, definition, path);
+  checkLabels(records, extract, path);
+  const problems = records.slice(0, limit);
+  let posed: PosedProblem[] = [];
+  if (scoring === 'harness' && definition !== undefined) {
+    const examples = fewShot?.path === undefined ? undefined : await loadTask(fewShot.path, options);
+    const contexts = harnessContexts(problems, definition, {
+      shots: fewShot?.n,
+      examples: examples?.records,
+      sampler: fewShot?.sampler,
+      seed: fewShot?.seed,
+    });
+    posed = problems.map((problem, i) => ({ problem, context: contexts[i] as string }));
+  }
   const answersEach = (samples: number) =>
-    (scoring === 'options' ? 0 : 1 + samples) + (scoring === 'generate' ? 0 : 1);
-  return { problems: records.slice(0, limit), answersEach };
+    scoring === 'harness' ? 1 : (scoring === 'options' ? 0 : 1 + samples) + (scoring === 'generate' ? 0 : 1);
+  return { problems, definition, posed, answersEach };
 }
 
 /** What was measured of a model; `mean` only where two or more tasks were measured in one way. */
@@ -37,7 +75,14 @@ export interface Measured {
 
 /** How right a line's answers are, from 0 to 1, in the ways in which it was measured. */
 function rightness(line: EvaluationLine): Partial<Record<AccuracyKind, number>> {
-  if ('acc' in line) return { acc: Number(line.acc.correct), acc_norm: Number(line.acc_norm.correct) };
+  if (!('greedy' in line)) {
+    const verdicts: Partial<Record<AccuracyKind, { correct: boolean }>> = line;
+    return Object.fromEntries(
+      HARNESS_KINDS.flatMap((kind) =>
+        verdicts[kind] === undefined ? [] : [[kind, Number(verdicts[kind].correct)]],
+      ),
+    );
+  }
   const { greedy, samples } = line;
   return {
     greedy: Number(greedy.correct),
@@ -92,11 +137,11 @@ export async function evaluateTasks(
   let before = 0;
 
   /** One way of measuring all problems of a task; `each` answers per problem. */
-  const inChunks = async <Result extends EvaluationLine>(
+  const inChunks = async <Item, Result extends EvaluationLine>(
     part: string,
-    problems: readonly TaskProblem[],
+    problems: readonly Item[],
     each: number,
-    work: (chunk: readonly TaskProblem[]) => Promise<Result[]>,
+    work: (chunk: readonly Item[]) => Promise<Result[]>,
   ): Promise<Result[]> => {
     const results = await run.chunks(info, problems, work, {
       part,
@@ -109,16 +154,32 @@ export async function evaluateTasks(
 
   const tasks: TaskSummary[] = [];
   const records: EvaluationLine[] = [];
-  for (const { name, task, extract, scoring, problems } of loaded) {
+  const { maxTokensPerBatch } = score;
+  for (const { name, definition, extract, scoring, maxNewTokens, stop, problems, posed } of loaded) {
     const summary: TaskSummary = { name };
-    if (scoring !== 'options') {
+    if (scoring === 'harness') {
+      const lines = await inChunks(`${name}~harness`, posed, 1, (chunk) =>
+        evaluateHarness(chunk, model, tokenizer, {
+          name,
+          task: definition!,
+          contextLength: model.config.maxPositionEmbeddings,
+          maxNewTokens,
+          maxTokensPerBatch,
+          signal,
+        }),
+      );
+      Object.assign(summary, summarizeHarness(lines));
+      records.push(...lines);
+    }
+    if (scoring === 'generate' || scoring === 'both') {
       const answered = await inChunks(name, problems, 1 + samples, async (chunk) => {
-        const { maxNewTokens, temperature, topP } = evaluation;
+        const { temperature, topP } = evaluation;
         const { records: evaluated } = await evaluate(chunk, model, tokenizer, {
           name,
           extract,
           chat: data.chat,
-          maxNewTokens,
+          maxNewTokens: maxNewTokens ?? evaluation.maxNewTokens,
+          stop,
           samples,
           temperature,
           topP,
@@ -134,13 +195,13 @@ export async function evaluateTasks(
       if (sampled.length > 0) summary.sampled = summarizeAnswers(sampled);
       records.push(...answered);
     }
-    if (scoring !== 'generate') {
+    if (scoring === 'options' || scoring === 'both') {
       const scored = await inChunks(`${name}~options`, problems, 1, async (chunk) => {
         const { records: evaluated } = await evaluateOptions(chunk, model, tokenizer, {
           name,
-          task: definitionOf(task),
+          task: definition,
           maxLength,
-          maxTokensPerBatch: score.maxTokensPerBatch,
+          maxTokensPerBatch,
           signal,
         });
         return evaluated;
@@ -172,4 +233,6 @@ const METRICS = {
   sampled: 'sampled_accuracy',
   acc: 'acc',
   acc_norm: 'acc_norm',
+  strict_match: 'strict_match',
+  flexible_extract: 'flexible_extract',
 } as const;

@@ -1,29 +1,18 @@
 import type { TaskProblem } from '../data/datasets.js';
 import { optionsContext, type TaskDefinition } from '../data/task-definitions.js';
-import { accuracyOf } from '../accuracy.js';
 import { CreamError } from '../errors.js';
+import {
+  choiceVerdict,
+  type OptionScorer,
+  type OptionTokenizer,
+  type ScoredOptions,
+  summarizeOptions,
+} from '../option-verdict.js';
 import type { Accuracy } from '../types.js';
 
 // Multiple choice by likelihood, with no text generated: the model "chooses" the option that it finds likeliest after
 // the question. The rules are those of lm-evaluation-harness 0.4 (https://github.com/EleutherAI/lm-evaluation-harness,
 // output_type: multiple_choice), zero-shot and without a chat template, so that its numbers can be compared with.
-
-/** What the stage needs of a model: `Model` of lib/native/model.ts has it. */
-export interface OptionScorer {
-  /** Summed log-probs of the responses after their prompt, which is computed once. */
-  score(
-    groups: { promptIds: readonly number[]; responses: readonly (readonly number[])[] }[],
-    options: { maxTokensPerBatch: number; signal?: AbortSignal },
-  ): Promise<{ logprobs: number[] }[]>;
-}
-
-/** What the stage needs of a tokenizer: `Tokenizer` of lib/data/tokenizer.ts has it. */
-export interface OptionTokenizer {
-  encodeAll(
-    texts: readonly string[],
-    options: { addSpecialTokens: boolean; signal?: AbortSignal },
-  ): Promise<number[][]>;
-}
 
 export interface OptionsEvaluation {
   name: string;
@@ -32,19 +21,6 @@ export interface OptionsEvaluation {
   /** As acc, with log-probs divided by the characters of the option. */
   acc_norm: Accuracy;
   records: ScoredOptions[];
-}
-
-/** One line of the evaluation's file. */
-export interface ScoredOptions {
-  id: string;
-  task: string;
-  /** What the options follow, after a space. */
-  context: string;
-  label: string;
-  /** Summed log-probs of the options, by letter. */
-  logprobs: Record<string, number>;
-  acc: { answer: string; correct: boolean };
-  acc_norm: { answer: string; correct: boolean };
 }
 
 export interface OptionsRequest {
@@ -82,19 +58,13 @@ export async function evaluateOptions(
     const scores = await model.score(groups, { maxTokensPerBatch, ...(signal && { signal }) });
     records.push(
       ...chunk.map((problem, i) =>
-        verdict(problem, { name, context: contexts[i]!, logprobs: scores[i]!.logprobs }),
+        choiceVerdict(problem, { name, context: contexts[i]!, logprobs: scores[i]!.logprobs }),
       ),
     );
     request.onProblem?.(records.length, used.length);
   }
-  return { name, ...summarizeOptions(records), records };
-}
-
-export function summarizeOptions(records: readonly ScoredOptions[]): { acc: Accuracy; acc_norm: Accuracy } {
-  return {
-    acc: accuracyOf(records.map(({ acc }) => [acc.correct])),
-    acc_norm: accuracyOf(records.map(({ acc_norm }) => [acc_norm.correct])),
-  };
+  const { acc, acc_norm } = summarizeOptions(records);
+  return { name, acc, acc_norm: acc_norm!, records };
 }
 
 function contextOf({ id, question, choices }: TaskProblem, { name, task }: OptionsRequest): string {
@@ -145,29 +115,4 @@ async function tokenize(
     });
     return { promptIds: prompt, responses };
   });
-}
-
-/** Of equals the first, as numpy.argmax. */
-const largest = (values: readonly number[]) => values.indexOf(Math.max(...values));
-
-function verdict(
-  { id, choices, label }: TaskProblem,
-  { name, context, logprobs }: { name: string; context: string; logprobs: readonly number[] },
-): ScoredOptions {
-  const letters = Object.keys(choices!);
-  // Python's len: code points, not UTF-16 units.
-  const lengths = Object.values(choices!).map((choice) => [...choice].length);
-  const chosen = (values: readonly number[]) => {
-    const answer = letters[largest(values)]!;
-    return { answer, correct: answer === label };
-  };
-  return {
-    id,
-    task: name,
-    context,
-    label,
-    logprobs: Object.fromEntries(letters.map((letter, i) => [letter, logprobs[i]!])),
-    acc: chosen(logprobs),
-    acc_norm: chosen(logprobs.map((logprob, i) => logprob / lengths[i]!)),
-  };
 }

@@ -5,23 +5,9 @@ import { checkLabels } from '../data/labels.js';
 import { type Extraction, resolveExtraction, taskPrompt } from '../data/tasks.js';
 import type { ChatMode } from '../data/tokenizer.js';
 import { accuracyOf } from '../accuracy.js';
+import type { AnswerGenerator } from '../answer-generator.js';
 import { CreamError } from '../errors.js';
 import type { Accuracy, FinishReason, PromptInput } from '../types.js';
-
-/** What the stage needs of a model: `Model` of lib/native/model.ts has it. */
-export interface AnswerGenerator {
-  generate(request: {
-    prompts: { id: string; ids: readonly number[] }[];
-    n?: number;
-    maxNewTokens: number;
-    temperature?: number;
-    topP?: number;
-    stopIds?: readonly number[];
-    seed?: number | bigint;
-    stream?: string;
-    signal?: AbortSignal;
-  }): AsyncIterable<{ promptIndex: number; sample: number; ids: Int32Array; finishReason: FinishReason }>;
-}
 
 /** What the stage needs of a tokenizer: `Tokenizer` of lib/data/tokenizer.ts has it. */
 export interface AnswerTokenizer {

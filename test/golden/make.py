@@ -15,6 +15,7 @@ import torch
 import checkpoints
 import configs
 import jinja_templates
+import harness_numbers
 import lora
 import models
 import options
@@ -49,6 +50,7 @@ def main() -> None:
     student_t.make()
     paired_tests.make()
     options.make()
+    harness_numbers.make()
     parquet.make()
     size = sum(file.stat().st_size for file in FOLDER.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
     print(f"{size / 1e6:.2f} MB in test/golden")

@@ -5,11 +5,8 @@ import { loadTask, type TaskProblem } from '../../lib/data/datasets.js';
 import { definitionOf, type TASK_NAMES } from '../../lib/data/task-definitions.js';
 import { Tokenizer } from '../../lib/data/tokenizer.js';
 import { Model } from '../../lib/native/model.js';
-import {
-  evaluateOptions,
-  type OptionScorer,
-  type OptionTokenizer,
-} from '../../lib/stages/evaluate-options.js';
+import type { OptionScorer, OptionTokenizer } from '../../lib/option-verdict.js';
+import { evaluateOptions } from '../../lib/stages/evaluate-options.js';
 import { built } from '../helpers/built.js';
 import { close } from '../helpers/close.js';
 import { cream } from '../helpers/cream.js';
@@ -47,7 +44,7 @@ t.test('equals lm-evaluation-harness, with merges across the border of question 
         close(t, Object.values(logprobs), loglikelihoods[i]!, { atol: 1e-4 }, `${name} ${i}`);
       }
       t.strictSame(
-        found.records.map((record) => [Number(record.acc.correct), Number(record.acc_norm.correct)]),
+        found.records.map((record) => [Number(record.acc.correct), Number(record.acc_norm!.correct)]),
         each,
         name,
       );
@@ -191,7 +188,7 @@ t.test('settings of tasks', async (t) => {
   const refused = (one: object, message: RegExp, more = {}) =>
     t.throws(() => built.validateConfig({ ...config(one), ...more }), { code: 'INVALID_CONFIG', message });
   refused({ path: 'p' }, /data\.evaluation\.0\.name is missing/);
-  refused({ task: 'gsm8k', path: 'p', scoring: 'options' }, /scoring must be generate for gsm8k/);
+  refused({ task: 'gsm8k', path: 'p', scoring: 'options' }, /scoring must be generate or harness for gsm8k/);
   refused({ task: 'gsm9k', path: 'p' }, /data\.evaluation\.0\.task must be one of arc-easy/);
   refused({ task: 'siqa', path: 'p', scoring: 'options' }, /evaluation\.samples has no effect/, {
     evaluation: { samples: 2 },

@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { accuracyOf, wilsonInterval } from '../../lib/accuracy.js';
-import { type AnswerGenerator, type AnswerTokenizer, evaluate } from '../../lib/stages/evaluate.js';
+import type { AnswerGenerator } from '../../lib/answer-generator.js';
+import { type AnswerTokenizer, evaluate } from '../../lib/stages/evaluate.js';
 import { close } from '../helpers/close.js';
 
 // Characters are tokens, so that the stage is seen without the engine. Id 0 is the stop token.

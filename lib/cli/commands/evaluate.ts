@@ -9,6 +9,7 @@ import {
   path,
   seed,
   text,
+  texts,
 } from '../options.js';
 
 export const evaluateCommand = defineCommand({
@@ -24,15 +25,26 @@ export const evaluateCommand = defineCommand({
     output: path('file for every answer and its verdict (JSON lines)', { alias: 'o' }),
     name: text('name of the task', { defaultText: "the file's" }),
     scoring: choice(
-      'generate: answers are written; options: the likelihood of each option (acc, acc_norm); both',
-      ['generate', 'options', 'both'],
+      "generate: answers are written; options: the likelihood of each option (acc, acc_norm); both; harness: lm-evaluation-harness's numbers for a task by name",
+      ['generate', 'options', 'both', 'harness'],
       { default: 'generate' },
     ),
+    shots: integer('with harness: examples before every question', {
+      min: 0,
+      defaultText: "the harness's: 5 for gsm8k, else 0",
+    }),
+    examples: path('with harness: file of the examples, the training split'),
+    sampler: choice('with harness: random: examples drawn anew for every problem; first: the first ones', [
+      'random',
+      'first',
+    ]),
+    examplesSeed: integer("of the draws of examples; the harness's is 1234", { min: 0, defaultText: '1234' }),
     extract: choice('how the answer is read', ['auto', 'choice', 'number', 'exact'], { default: 'auto' }),
     maxNewTokens: integer('length limit of an answer', {
       min: 1,
-      defaultText: '512, or what the context leaves',
+      defaultText: '512, or what the context leaves; 256 with harness',
     }),
+    stop: texts('an answer ends before this text, or before the first of a JSON list of texts'),
     samples: integer('sampled answers per problem besides the greedy one', { min: 0, default: 0 }),
     temperature: number('of the sampled answers', { above: 0, defaultText: '1' }),
     topP: number('of the sampled answers', { above: 0, max: 1, defaultText: '1' }),
@@ -48,6 +60,10 @@ export const evaluateCommand = defineCommand({
     [
       'evaluate -m ./model --task arc-easy=test-00000-of-00001.parquet --scoring options',
       'acc and acc_norm as lm-evaluation-harness',
+    ],
+    [
+      'evaluate -m ./model --task gsm8k=test.jsonl --scoring harness --examples train.jsonl',
+      'its 5-shot exact_match',
     ],
   ],
   async run(values, context) {

@@ -79,10 +79,20 @@ function meanCell(found) {
 }
 
 /** Ways of measuring a task. */
-const KINDS = /** @type {const} */ (['greedy', 'sampled', 'acc', 'acc_norm']);
+const KINDS = /** @type {const} */ ([
+  'greedy',
+  'sampled',
+  'acc',
+  'acc_norm',
+  'strict_match',
+  'flexible_extract',
+]);
 
 /** The kind to show where there is room for one. @param {readonly string[]} kinds */
-const first = (kinds) => ['sampled', 'greedy', 'acc_norm', 'acc'].find((kind) => kinds.includes(kind));
+const first = (kinds) =>
+  ['sampled', 'greedy', 'flexible_extract', 'strict_match', 'acc_norm', 'acc'].find((kind) =>
+    kinds.includes(kind),
+  );
 
 /** Names of all tasks. @param {readonly Run[]} runs */
 const tasksOf = (runs) => [
