@@ -375,7 +375,12 @@ Napi::Value ModelWrap::logits(const Napi::CallbackInfo& info) {
           pack.add_trunk(ids.data(), static_cast<int64_t>(ids.size()));
           for (int64_t row = 0; row < pack.num_rows(); ++row) pack.head_rows.push_back(row);
           const at::Tensor hidden = forward(model->weights, pack);
-          return cream::linear(hidden, model->weights.head).to(at::kCPU, at::kFloat).contiguous();
+          const at::Tensor& head = model->weights.head;
+          if (!hidden.device().is_cpu() || model->weights.emulated)
+            return cream::linear(hidden, head).to(at::kCPU, at::kFloat).contiguous();
+          at::Tensor logits = at::empty({hidden.size(0), head.size(0)}, at::kFloat);
+          cream::linear_out(logits, hidden, head);
+          return logits;
         },
         [](Napi::Env env, const at::Tensor& logits) -> Napi::Value { return to_float32_array(env, logits); });
   });

@@ -8,6 +8,7 @@
 
 #include "addon/errors.h"
 #include "addon/test_device.h"
+#include "ops/linear.h"
 #include "ops/packed_attention.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
@@ -157,6 +158,29 @@ Napi::Value Swiglu(const Napi::CallbackInfo& info) {
   return output;
 }
 
+// _linear({x, w, dy, k, n, dtype, dw, dbias}) -> {y, yFloat, dx, dw, dbias}: x w^T in dtype and in float32,
+// the gradient by x, and dw and dbias (float32) with the gradients by w and a bias added
+Napi::Value Linear(const Napi::CallbackInfo& info) {
+  c10::InferenceMode no_grad;
+  const auto options = info[0].As<Napi::Object>();
+  const at::ScalarType dtype = dtype_from(options);
+  const int64_t k = integer(options, "k"), n = integer(options, "n");
+  const auto x = rows_from(options.Get("x"), k, dtype), w = rows_from(options.Get("w"), k, dtype),
+             dy = rows_from(options.Get("dy"), n, dtype);
+  at::Tensor exact = at::empty({x.size(0), n}, at::kFloat);
+  cream::linear_out(exact, x, w);
+  at::Tensor dw = rows_from(options.Get("dw"), k, at::kFloat),
+             dbias = rows_from(options.Get("dbias"), n, at::kFloat).view({n});
+  linear_backward_weight(dy, x, dw, dbias);
+  auto output = Napi::Object::New(info.Env());
+  output.Set("y", to_array(info.Env(), cream::linear(x, w)));
+  output.Set("yFloat", to_array(info.Env(), exact));
+  output.Set("dx", to_array(info.Env(), linear_backward_input(dy, w)));
+  output.Set("dw", to_array(info.Env(), dw));
+  output.Set("dbias", to_array(info.Env(), dbias));
+  return output;
+}
+
 // _rope({x, heads, headDim, positions, theta, inverse}) -> rotated x, float32, without frequency scaling
 Napi::Value Rope(const Napi::CallbackInfo& info) {
   c10::InferenceMode no_grad;
@@ -197,6 +221,7 @@ void register_core_tests(Napi::Env env, Napi::Object exports) {
   exports.Set("_rmsNormMore", Napi::Function::New(env, checked<RmsNormMore>));
   exports.Set("_swiglu", Napi::Function::New(env, checked<Swiglu>));
   exports.Set("_fail", Napi::Function::New(env, checked<Fail>));
+  exports.Set("_linear", Napi::Function::New(env, checked<Linear>));
   exports.Set("_rope", Napi::Function::New(env, checked<Rope>));
 }
 

@@ -118,8 +118,7 @@ Napi::Value LinearRows(const Napi::CallbackInfo& info) {
     auto result = Napi::Object::New(info.Env());
     result.Set("y", to_array(info.Env(), y));
     result.Set("single", to_array(info.Env(), single));
-    result.Set("kernel", x.scalar_type() == at::kFloat ? has_linear_rows_f32(w.size(0), k)
-                                                       : has_linear_rows_bf16(w.size(0), k));
+    result.Set("kernel", x.scalar_type() != at::kFloat || has_linear_rows_f32(w.size(0), k));
     return result;
   });
 }

@@ -7,8 +7,8 @@ namespace cream {
 
 //   x [R, K], w [N, K], bias [N] or undefined: float32 or bfloat16, one dtype; out [R, N] of that dtype or
 //   float32.
-// All contiguous. Sums in float32. With AVX-512 (float32) or AMX (bfloat16) by kernels in which a row's
-// result does not depend on the other rows; elsewhere by ops/linear.h.
+// All contiguous. Sums in float32, rounded once to the type of out. On the CPU by kernels in which a row's
+// result does not depend on the other rows, but for float32 without AVX-512: that and GPUs use ops/linear.h.
 void linear_rows(at::Tensor& out, const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias = {});
 
 }  // namespace cream

@@ -1,4 +1,4 @@
-// The two kernels behind ops/linear_rows.h. Raw pointers, row-major and contiguous.
+// The kernels behind ops/linear_rows.h. Raw pointers, row-major and contiguous.
 #pragma once
 
 #include <c10/util/BFloat16.h>
@@ -18,5 +18,10 @@ void linear_rows_f32(float* out, const float* x, const float* w, const float* bi
 template <typename Out>
 void linear_rows_bf16(Out* out, const c10::BFloat16* x, const c10::BFloat16* w, const c10::BFloat16* bias,
                       int64_t r, int64_t n, int64_t k);
+
+// The same on any CPU, as products of float32.
+template <typename Out>
+void linear_rows_widened(Out* out, const c10::BFloat16* x, const c10::BFloat16* w, const c10::BFloat16* bias,
+                         int64_t r, int64_t n, int64_t k);
 
 }  // namespace cream

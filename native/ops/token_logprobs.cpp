@@ -8,7 +8,6 @@
 #include <cmath>
 #include <limits>
 
-#include "ops/dispatch.h"
 #include "ops/gpu.h"
 #include "ops/linear.h"
 #include "ops/phases.h"
@@ -42,29 +41,27 @@ void check(const at::Tensor& hidden, const at::Tensor& head, const std::vector<T
   }
 }
 
-template <typename T>
-float log_sum_exp(const T* row, int64_t size) {
+float log_sum_exp(const float* row, int64_t size) {
   constexpr int64_t kBlock = 1024;  // float32 sums stay short; their total is float64
   float top = -std::numeric_limits<float>::infinity();
 #pragma omp simd reduction(max : top)
-  for (int64_t v = 0; v < size; ++v) top = std::max(top, to_float(row[v]));
+  for (int64_t v = 0; v < size; ++v) top = std::max(top, row[v]);
 
   double sum = 0;
   for (int64_t begin = 0; begin < size; begin += kBlock) {
     const int64_t end = std::min(begin + kBlock, size);
     float partial = 0;
 #pragma omp simd reduction(+ : partial)
-    for (int64_t v = begin; v < end; ++v) partial += fast_exp(to_float(row[v]) - top);
+    for (int64_t v = begin; v < end; ++v) partial += fast_exp(row[v] - top);
     sum += partial;
   }
   return top + static_cast<float>(std::log(sum));
 }
 
 // row = scale * exp(row - lse)
-template <typename T>
-void scale_softmax(T* row, int64_t size, float lse, float scale) {
+void scale_softmax(float* row, int64_t size, float lse, float scale) {
 #pragma omp simd
-  for (int64_t v = 0; v < size; ++v) row[v] = from_float<T>(scale * fast_exp(to_float(row[v]) - lse));
+  for (int64_t v = 0; v < size; ++v) row[v] = scale * fast_exp(row[v] - lse);
 }
 
 // First target of each row of [begin, end), and one past the last target: size end - begin + 1.
@@ -85,10 +82,11 @@ std::vector<int64_t> all_row_targets(const std::vector<Target>& targets, int64_t
 }
 
 // Calls body(begin, end, logits [end - begin, V]) for each chunk of rows; one buffer serves all chunks.
+// Logits are float32 for bfloat16 operands too: rounding them would move log-probs by up to 0.03.
 template <typename Body>
 void for_chunks(const at::Tensor& hidden, const at::Tensor& head, int64_t chunk_rows, const Body& body) {
   const int64_t rows = hidden.size(0);
-  const auto buffer = at::empty({std::min(chunk_rows, rows), head.size(0)}, head.options());
+  const auto buffer = at::empty({std::min(chunk_rows, rows), head.size(0)}, at::kFloat);
   for (int64_t begin = 0; begin < rows; begin += chunk_rows) {
     const int64_t end = std::min(begin + chunk_rows, rows);
     auto logits = buffer.narrow(0, 0, end - begin);
@@ -114,18 +112,16 @@ TokenLogprobs token_logprobs(const at::Tensor& hidden, const at::Tensor& head,
   result.lse.resize(static_cast<size_t>(hidden.size(0)));
   for_chunks(hidden, head, chunk_rows, [&](int64_t begin, int64_t end, const at::Tensor& logits) {
     const auto starts = row_targets(targets, begin, end);
-    with_dtype(logits.scalar_type(), "token_logprobs", [&](auto zero) {
-      const auto* data = logits.const_data_ptr<decltype(zero)>();
-      at::parallel_for(0, end - begin, 1, [&](int64_t from, int64_t to) {
-        for (int64_t r = from; r < to; ++r) {
-          const auto* row = data + r * vocab;
-          const float lse = log_sum_exp(row, vocab);
-          result.lse[static_cast<size_t>(begin + r)] = lse;
-          for (size_t i = starts[static_cast<size_t>(r)]; i < starts[static_cast<size_t>(r) + 1]; ++i) {
-            result.logprobs[i] = to_float(row[targets[i].token]) - lse;
-          }
+    const auto* data = logits.const_data_ptr<float>();
+    at::parallel_for(0, end - begin, 1, [&](int64_t from, int64_t to) {
+      for (int64_t r = from; r < to; ++r) {
+        const float* row = data + r * vocab;
+        const float lse = log_sum_exp(row, vocab);
+        result.lse[static_cast<size_t>(begin + r)] = lse;
+        for (size_t i = starts[static_cast<size_t>(r)]; i < starts[static_cast<size_t>(r) + 1]; ++i) {
+          result.logprobs[i] = row[targets[i].token] - lse;
         }
-      });
+      }
     });
   });
   return result;
@@ -159,22 +155,16 @@ at::Tensor token_logprobs_backward(const at::Tensor& hidden, const at::Tensor& h
   auto d_hidden = at::empty_like(hidden);
   for_chunks(hidden, head, chunk_rows, [&](int64_t begin, int64_t end, const at::Tensor& logits) {
     const auto starts = row_targets(targets, begin, end);
-    with_dtype(logits.scalar_type(), "token_logprobs_backward", [&](auto zero) {
-      using T = decltype(zero);
-      T* data = logits.data_ptr<T>();
-      at::parallel_for(0, end - begin, 1, [&](int64_t from, int64_t to) {
-        for (int64_t r = from; r < to; ++r) {
-          T* row = data + r * vocab;
-          const size_t first = starts[static_cast<size_t>(r)], last = starts[static_cast<size_t>(r) + 1];
-          float total = 0;
-          for (size_t i = first; i < last; ++i) total += weights[i];
-          scale_softmax(row, vocab, lse[static_cast<size_t>(begin + r)], -total);
-          for (size_t i = first; i < last; ++i) {
-            T& mine = row[targets[i].token];
-            mine = from_float<T>(to_float(mine) + weights[i]);
-          }
-        }
-      });
+    float* data = logits.data_ptr<float>();
+    at::parallel_for(0, end - begin, 1, [&](int64_t from, int64_t to) {
+      for (int64_t r = from; r < to; ++r) {
+        float* row = data + r * vocab;
+        const size_t first = starts[static_cast<size_t>(r)], last = starts[static_cast<size_t>(r) + 1];
+        float total = 0;
+        for (size_t i = first; i < last; ++i) total += weights[i];
+        scale_softmax(row, vocab, lse[static_cast<size_t>(begin + r)], -total);
+        for (size_t i = first; i < last; ++i) row[targets[i].token] += weights[i];
+      }
     });
     d_hidden.narrow(0, begin, end - begin).copy_(linear_backward_input(logits, head));
     if (d_head.defined()) linear_backward_weight(logits, hidden.narrow(0, begin, end - begin), d_head);

@@ -8,7 +8,7 @@
 #include <cmath>
 #include <limits>
 
-#include "ops/cpu_features.h"
+#include "ops/bfloat16_tiles.h"
 #include "ops/vector_math.h"
 
 namespace cream {
@@ -23,11 +23,6 @@ namespace blas = at::native::cpublas;
 // gradient.
 constexpr int64_t kForwardTile = 64;    // tokens; with 512 rows 128 KiB of logits
 constexpr int64_t kBackwardTile = 256;  // tokens; long enough sums for the gradient by the hidden states
-constexpr int64_t kRowAlignment = 64;   // few distinct shapes: the micro-kernels are generated for each
-
-int64_t align(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
-
-// The micro-kernels read the right operand [K, N] with pairs along K side by side: [K / 2, N, 2].
 
 // hidden [rows, width] as right operand [K = width, N = padded]; missing rows are zero.
 void pack_transposed(const BFloat16* hidden, int64_t rows, int64_t width, int64_t padded, BFloat16* out) {
@@ -42,31 +37,6 @@ void pack_transposed(const BFloat16* hidden, int64_t rows, int64_t width, int64_
       }
     }
   });
-}
-
-// Two rows [width] side by side: one pair of K. A missing second row is zero.
-void interleave(const BFloat16* first, const BFloat16* second, int64_t width, uint32_t* out) {
-  const auto* low = reinterpret_cast<const uint16_t*>(first);
-  const auto* high = reinterpret_cast<const uint16_t*>(second);
-  if (high == nullptr) {
-    for (int64_t c = 0; c < width; ++c) out[c] = low[c];
-    return;
-  }
-#pragma omp simd
-  for (int64_t c = 0; c < width; ++c) out[c] = low[c] | static_cast<uint32_t>(high[c]) << 16;
-}
-
-// rows [count, width] as right operand [K = padded, N = width]; missing rows are zero. padded is even.
-void pack_rows(const BFloat16* rows, int64_t count, int64_t width, int64_t padded, BFloat16* out) {
-  auto* to = reinterpret_cast<uint32_t*>(out);
-  for (int64_t r = 0; r < padded; r += 2) {
-    if (r >= count) {
-      std::fill_n(to + r / 2 * width, width, 0);
-    } else {
-      interleave(rows + r * width, r + 1 < count ? rows + (r + 1) * width : nullptr, width,
-                 to + r / 2 * width);
-    }
-  }
 }
 
 // Targets of rows [begin, end), by token: a tile finds those of its tokens together.
@@ -161,8 +131,7 @@ int64_t part_size(int64_t vocab, int64_t tile) {
 }  // namespace
 
 bool tiled_head_supports(const at::Tensor& hidden, const at::Tensor& head) {
-  static const bool available = cpu::has_amx_bf16() && blas::could_pack(at::kBFloat16);
-  return available && head.scalar_type() == at::kBFloat16 && head.device().is_cpu() &&
+  return has_bfloat16_tiles() && head.scalar_type() == at::kBFloat16 && head.device().is_cpu() &&
          head.size(1) % 2 == 0 && head.is_contiguous() && hidden.is_contiguous();
 }
 
@@ -239,7 +208,7 @@ at::Tensor token_logprobs_tiled_backward(const at::Tensor& hidden, const at::Ten
     const auto order = by_token(targets, begin, begin + rows);
     const auto* hidden_data = hidden.const_data_ptr<BFloat16>() + begin * width;
     pack_transposed(hidden_data, rows, width, padded, packed.data());
-    pack_rows(hidden_data, rows, width, padded, packed_rows.data());
+    pack_rows(hidden_data, rows, width, width, padded, packed_rows.data());
 
     std::vector<float> scale(static_cast<size_t>(padded), 0), row_lse(static_cast<size_t>(padded), 0);
     std::copy_n(lse.begin() + begin, rows, row_lse.begin());
@@ -265,7 +234,7 @@ at::Tensor token_logprobs_tiled_backward(const at::Tensor& hidden, const at::Ten
             blas::brgemm(count, width, padded, padded, width, width, true, transposed.data(),
                          packed_rows.data(), d_head_data + v * width);
           }
-          pack_rows(head_data + v * width, count, width, even, packed_head.data());
+          pack_rows(head_data + v * width, count, width, width, even, packed_head.data());
           blas::brgemm(padded, width, even, even, width, width, v > p * part, straight.data(),
                        packed_head.data(), sum);
         }

@@ -1,4 +1,4 @@
-// The head for bfloat16 on CPUs whose matrix units take bfloat16 and give float32 (oneDNN's micro-kernels):
+// The head for bfloat16 on CPUs whose units take bfloat16 and give float32 (ops/bfloat16_tiles.h):
 // logits exist only as float32 tiles in the cache. They are neither rounded to bfloat16 nor written to
 // memory.
 #pragma once

@@ -1,6 +1,7 @@
 import { createRequire } from 'node:module';
 import t from 'tap';
 import { addonPath } from '../../lib/native/binding.js';
+import { bfloat16 } from '../helpers/bfloat16.js';
 import { close, closeInNorm } from '../helpers/close.js';
 import { normal, uniform } from '../helpers/random.js';
 
@@ -33,13 +34,6 @@ function targetsOf(rows: number, vocab: number, seed: number): Int32Array {
   }
   return Int32Array.from(pairs);
 }
-
-const bfloat16 = (values: Float32Array) => {
-  const bits = new Uint32Array(values.slice().buffer);
-  for (let i = 0; i < bits.length; i++)
-    bits[i] = ((bits[i]! + 0x7fff + ((bits[i]! >>> 16) & 1)) >>> 16) << 16;
-  return new Float32Array(bits.buffer);
-};
 
 /** The gradients of sum_i weight_i logprob_i in float64. */
 function gradients({ hidden, head, width, targets }: HeadArguments, weights: Float32Array) {
