@@ -92,6 +92,14 @@ export interface NativeGenerateOptions {
   seed: bigint;
   maxLiveTokens: number;
   maxLiveSequences: number;
+  minP?: number;
+  repetitionPenalty?: number;
+  noRepeatNgramSize?: number;
+  minNewTokens?: number;
+  badWordsIds?: Int32Array[];
+  suppressTokens?: Int32Array;
+  beginSuppressTokens?: Int32Array;
+  forcedEosId?: number;
 }
 
 export interface NativeResponse {

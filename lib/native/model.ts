@@ -17,6 +17,7 @@ import { AbortableCall, native } from './call.js';
 import { resolveDevice } from './device.js';
 import { dtypeOf, type LoadOptions, prepare, toNative } from './loading.js';
 import { Trainer, type TrainerOptions } from './trainer.js';
+import { type LogitsSettings, nativeLogitsSettings } from './logits-settings.js';
 
 export type { LoadOptions } from './loading.js';
 export { Trainer } from './trainer.js';
@@ -25,7 +26,7 @@ export interface RandomOptions extends LoadOptions {
   seed: bigint;
 }
 
-export interface GenerateRequest {
+export interface GenerateRequest extends LogitsSettings {
   prompts: readonly {
     id: string;
     ids: readonly number[] | Int32Array;
@@ -169,6 +170,7 @@ export class Model implements AsyncDisposable {
       seed: toSeed(request.seed ?? 0, 'generate'),
       maxLiveTokens: 0,
       maxLiveSequences: 0,
+      ...nativeLogitsSettings(request),
     };
     const keyed = toObjects(prompts, 'generate: prompts').map(({ id, ids, maxNewTokens }, index) => ({
       ids: toInt32Array(ids, `generate: prompts[${index}].ids`),

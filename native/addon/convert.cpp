@@ -81,6 +81,10 @@ int64_t Argument::integer(int64_t min, int64_t max) const {
   return static_cast<int64_t>(number);
 }
 
+double Argument::number_or(double missing, double min, double max) const {
+  return value_.IsUndefined() ? missing : number(min, max);
+}
+
 int64_t Argument::integer_or(int64_t missing, int64_t min, int64_t max) const {
   return value_.IsUndefined() ? missing : integer(min, max);
 }

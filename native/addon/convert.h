@@ -27,6 +27,7 @@ class Argument {
   bool boolean() const;
   bool boolean_or(bool missing) const;
   double number(double min, double max) const;
+  double number_or(double missing, double min, double max) const;
   int64_t integer(int64_t min, int64_t max) const;
   int64_t integer_or(int64_t missing, int64_t min, int64_t max) const;
   uint64_t uint64() const;  // a bigint in [0, 2^64)

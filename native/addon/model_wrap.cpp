@@ -46,6 +46,27 @@ LoraOptions to_lora(const Argument& options) {
   return lora;
 }
 
+// Fields that are not there are off.
+LogitsProcessors to_processors(const Argument& options, int64_t vocab_size) {
+  LogitsProcessors result;
+  result.repetition_penalty = options.field("repetitionPenalty").number_or(1, 0, 1000);
+  if (result.repetition_penalty == 0) options.field("repetitionPenalty").fail("a number > 0");
+  result.no_repeat_ngram_size = options.field("noRepeatNgramSize").integer_or(0, 0, 1 << 20);
+  result.min_new_tokens = options.field("minNewTokens").integer_or(0, 0, 1 << 30);
+  result.forced_eos_id = static_cast<int32_t>(options.field("forcedEosId").integer_or(-1, 0, vocab_size - 1));
+  const auto ids = [&](const char* name) {
+    const Argument field = options.field(name);
+    return field.value().IsUndefined() ? std::vector<int32_t>() : field.ids(vocab_size, true);
+  };
+  result.suppressed = ids("suppressTokens");
+  result.suppressed_first = ids("beginSuppressTokens");
+  const Argument words = options.field("badWordsIds");
+  if (words.value().IsUndefined()) return result;
+  for (uint32_t i = 0; i < words.length(); ++i)
+    result.bad_words.push_back(words.at(i).ids(vocab_size, false));
+  return result;
+}
+
 GenerateOptions to_generate_options(const Argument& options, int64_t vocab_size) {
   GenerateOptions result;
   result.num_samples = options.field("numSamples").integer(1, 1 << 20);
@@ -54,6 +75,8 @@ GenerateOptions to_generate_options(const Argument& options, int64_t vocab_size)
   result.top_p = options.field("topP").number(0, 1);
   if (result.top_p == 0) options.field("topP").fail("a number in (0, 1]");
   result.top_k = options.field("topK").integer(0, 1 << 24);
+  result.min_p = options.field("minP").number_or(0, 0, 1);
+  result.processors = to_processors(options, vocab_size);
   result.stop_ids = options.field("stopIds").ids(vocab_size, true);
   result.seed = options.field("seed").uint64();
   result.max_live_tokens = options.field("maxLiveTokens").integer(0, int64_t{1} << 40);

@@ -58,11 +58,11 @@ Napi::Value to_array(Napi::Env env, const at::Tensor& tensor) {
 
 SamplerOptions sampler_options(const Napi::Object& options) {
   return {static_cast<float>(number(options, "temperature")), static_cast<float>(number(options, "topP")),
-          integer(options, "topK")};
+          integer(options, "topK"), options.Has("minP") ? static_cast<float>(number(options, "minP")) : 0.0f};
 }
 
-// _sample({logits, vocab, uniforms, temperature, topP, topK, dtype}) -> {ids, logprobs}; draw i takes row
-// i % (number of rows), so that one row can be drawn from many times.
+// _sample({logits, vocab, uniforms, temperature, topP, topK, minP?, dtype}) -> {ids, logprobs}; draw i takes
+// row i % (number of rows), so that one row can be drawn from many times.
 Napi::Value SampleRows(const Napi::CallbackInfo& info) {
   return checked(info, [&](const Napi::Object& options) {
     const at::Tensor logits = matrix(options, "logits", integer(options, "vocab"));
@@ -81,7 +81,8 @@ Napi::Value SampleRows(const Napi::CallbackInfo& info) {
   });
 }
 
-// _samplingDistribution({logits, vocab, temperature, topP, topK, dtype}) -> probabilities, float64 [B, V]
+// _samplingDistribution({logits, vocab, temperature, topP, topK, minP?, dtype}) -> probabilities, float64 [B,
+// V]
 Napi::Value SamplingDistribution(const Napi::CallbackInfo& info) {
   return checked(info, [&](const Napi::Object& options) {
     const at::Tensor logits = matrix(options, "logits", integer(options, "vocab"));

@@ -40,7 +40,8 @@ class Scheduler {
         config_(model.weights.config),
         prompts_(prompts),
         options_(options),
-        sampler_{static_cast<float>(options.temperature), static_cast<float>(options.top_p), options.top_k},
+        sampler_{static_cast<float>(options.temperature), static_cast<float>(options.top_p), options.top_k,
+                 static_cast<float>(options.min_p)},
         on_response_(on_response),
         cancelled_(cancelled),
         plan_(plan_generation(model, prompts, options)),
@@ -195,11 +196,50 @@ class Scheduler {
         rows.push_back(rows_[draw] - begin);
         uniforms.push_back(uniforms_[draw]);
       }
-      const Sampled chunk = sample_rows(logits, rows, uniforms, sampler_);
+      const Sampled chunk = options_.processors.are_on()
+                                ? sample_processed(logits, rows, uniforms, first_group, draw - rows.size())
+                                : sample_rows(logits, rows, uniforms, sampler_);
       sampled_.ids.insert(sampled_.ids.end(), chunk.ids.begin(), chunk.ids.end());
       sampled_.logprobs.insert(sampled_.logprobs.end(), chunk.logprobs.begin(), chunk.logprobs.end());
     }
     accept(first_group);
+  }
+
+  // As sample_rows, from logits that the request's processors have changed, for the draws from `first` on.
+  Sampled sample_processed(const at::Tensor& logits, const std::vector<int64_t>& rows,
+                           const std::vector<float>& uniforms, size_t first_group, size_t first) {
+    std::vector<std::pair<size_t, size_t>> draws;  // group and sequence of every draw of this step
+    for (size_t g = first_group; g < groups_.size(); ++g) {
+      for (size_t i = 0; i < sequences_[g].size(); ++i) draws.emplace_back(g, i);
+    }
+    Sampled all;
+    const auto count = static_cast<int64_t>(rows.size()), vocab = config_.vocab_size;
+    for (int64_t begin = 0; begin < count; begin += logits_rows_) {
+      const int64_t size = std::min(logits_rows_, count - begin);
+      const at::Tensor changed = at::empty({size, vocab}, at::kFloat);
+      std::vector<int64_t> own(static_cast<size_t>(size));
+      at::parallel_for(0, size, 1, [&](int64_t from, int64_t to) {
+        for (int64_t i = from; i < to; ++i) {
+          own[i] = i;
+          float* row = changed.data_ptr<float>() + i * vocab;
+          std::copy_n(logits.const_data_ptr<float>() + rows[begin + i] * vocab, vocab, row);
+          const auto [g, s] = draws[first + begin + i];
+          const GeneratePrompt& prompt = prompts_[prompt_indices_[g]];
+          process_logits(row, vocab, options_.processors, options_.stop_ids,
+                         {prompt.ids, sequences_[g][s].ids, length_limit(prompt, options_)});
+          TORCH_CHECK_VALUE(
+              std::any_of(row, row + vocab, [](float logit) { return logit != -INFINITY; }),
+              "generate: no token is left for prompt ", prompt_indices_[g], ", sample ",
+              sequences_[g][s].sample, ", token ", sequences_[g][s].ids.size(),
+              ": every one is banned by noRepeatNgramSize, badWordsIds, minNewTokens or suppressTokens");
+        }
+      });
+      const std::vector<float> numbers(uniforms.begin() + begin, uniforms.begin() + begin + size);
+      const Sampled some = sample_rows(changed, own, numbers, sampler_);
+      all.ids.insert(all.ids.end(), some.ids.begin(), some.ids.end());
+    }
+    all.logprobs = logprobs_of(logits, rows, all.ids);
+    return all;
   }
 
   // Appends the sampled tokens, delivers the responses that end with them, and closes the gaps they leave.
@@ -285,8 +325,14 @@ void generate(const Model& model, const std::vector<GeneratePrompt>& prompts, co
               const std::function<void(Response&&)>& on_response, const CancelFlag& cancelled) {
   const c10::InferenceMode no_grad;
   const DeviceScope scope(model.device, model.weights.emulated);
-  if (model.device.is_cuda() || model.weights.emulated)
+  if (model.device.is_cuda() || model.weights.emulated) {
+    TORCH_CHECK_VALUE(
+        !options.processors.are_on() && options.min_p == 0,
+        "generate: repetitionPenalty, noRepeatNgramSize, badWordsIds, minNewTokens, forcedEosId, "
+        "suppressTokens, beginSuppressTokens and minP are computed on the CPU only; leave them out, "
+        "or load the model with device cpu");
     return generate_on_gpu(model, prompts, options, on_response, cancelled);
+  }
   Scheduler(model, prompts, options, on_response, cancelled).run();
 }
 

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "generate/logits_processors.h"
 #include "model/model.h"
 
 namespace cream {
@@ -19,6 +20,9 @@ struct GenerateOptions {
   double temperature = 1.0;  // 0 = greedy
   double top_p = 1.0;
   int64_t top_k = 0;  // 0 = off
+  double min_p =
+      0;  // tokens less likely than min_p times the likeliest are cut, after top_k and top_p; 0 = off
+  LogitsProcessors processors;
   std::vector<int32_t> stop_ids;
   uint64_t seed = 0;
   int64_t max_live_tokens = 0;     // memory bound for keys and values; 0 = chosen by the engine

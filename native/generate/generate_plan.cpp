@@ -49,8 +49,9 @@ int64_t default_max_rows(const Model& model) {
 }
 
 void check_options(const GenerateOptions& options, const ModelConfig& config) {
-  check_sampler_options(
-      {static_cast<float>(options.temperature), static_cast<float>(options.top_p), options.top_k});
+  check_sampler_options({static_cast<float>(options.temperature), static_cast<float>(options.top_p),
+                         options.top_k, static_cast<float>(options.min_p)});
+  check_logits_processors(options.processors, config.vocab_size);
   TORCH_CHECK_VALUE(options.num_samples >= 1, "generate: n must be >= 1, got ", options.num_samples);
   TORCH_CHECK_VALUE(options.max_new_tokens >= 1, "generate: maxNewTokens must be >= 1, got ",
                     options.max_new_tokens);

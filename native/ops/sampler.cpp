@@ -173,6 +173,10 @@ bool sample_row(const T* row, int64_t vocab, float uniform, const SamplerOptions
     double mass = 0;
     sum = sum_exponentials(scratch, max, 1.0f / options.temperature, &mass);
     truncate(scratch, mass, vocab, options);
+    // The likeliest token has weight 1.
+    if (options.min_p > 0.0f) {
+      for (float& weight : scratch.weights) weight = weight < options.min_p ? 0.0f : weight;
+    }
     choice = draw(scratch, uniform);
   }
   id = static_cast<int32_t>(choice);
@@ -188,6 +192,30 @@ void check_sampler_options(const SamplerOptions& options) {
   TORCH_CHECK_VALUE(options.top_p > 0.0f && options.top_p <= 1.0f, "topP must be in (0, 1], got ",
                     options.top_p);
   TORCH_CHECK_VALUE(options.top_k >= 0, "topK must be >= 0 (0 = off), got ", options.top_k);
+  TORCH_CHECK_VALUE(options.min_p >= 0.0f && options.min_p <= 1.0f, "minP must be in [0, 1] (0 = off), got ",
+                    options.min_p);
+}
+
+std::vector<float> logprobs_of(const at::Tensor& logits, const std::vector<int64_t>& rows,
+                               const std::vector<int32_t>& ids) {
+  const PhaseScope phase(Phase::kSampler, logits.device());
+  const int64_t vocab = logits.size(1);
+  std::vector<float> logprobs(rows.size());
+  with_dtype(logits.scalar_type(), "sampler", [&](auto zero) {
+    using T = decltype(zero);
+    const T* values = logits.const_data_ptr<T>();
+    at::parallel_for(0, static_cast<int64_t>(rows.size()), row_grain(vocab), [&](int64_t begin, int64_t end) {
+      Scratch scratch;
+      for (int64_t i = begin; i < end; ++i) {
+        const T* row = values + rows[i] * vocab;
+        const float max = read_row(row, vocab, scratch.logits);
+        const double sum = sum_exponentials(scratch, max, 0.0f, nullptr);
+        logprobs[i] =
+            static_cast<float>(double(static_cast<float>(row[ids[i]])) - double(max) - std::log(sum));
+      }
+    });
+  });
+  return logprobs;
 }
 
 Sampled sample_rows(const at::Tensor& logits, const std::vector<int64_t>& rows,
@@ -253,6 +281,7 @@ at::Tensor sampling_distribution_reference(const at::Tensor& logits, const Sampl
     size_t kept = 0;
     while (kept < order.size() && (kept == 0 || mass < double(options.top_p) * total))
       mass += weight(order[kept++]);
+    while (kept > 1 && weight(order[kept - 1]) < double(options.min_p)) mass -= weight(order[--kept]);
     for (size_t i = 0; i < kept; ++i) probabilities[order[i]] = weight(order[i]) / mass;
   }
   return result;

@@ -13,9 +13,10 @@ struct SamplerOptions {
   float top_p = 1.0f;        // smallest set of most likely tokens whose mass reaches top_p (after temperature
                              // and top_k), lower ids first among equals; the token that crosses is kept
   int64_t top_k = 0;         // 0 = off
+  float min_p = 0.0f;        // then those at least min_p times as likely as the likeliest; 0 = off
 };
 
-// Refuses a temperature, top_p or top_k outside of its range, by name.
+// Refuses a temperature, top_p, top_k or min_p outside of its range, by name.
 void check_sampler_options(const SamplerOptions& options);
 
 // uniforms: one number in (0, 1) per row; the choice is the inverse of the kept tokens' cumulative mass in id
@@ -31,6 +32,10 @@ Sampled sample(const at::Tensor& logits, const std::vector<float>& uniforms, con
 // Draw i from row rows[i]: several draws from one row cost no copies of it.
 Sampled sample_rows(const at::Tensor& logits, const std::vector<int64_t>& rows,
                     const std::vector<float>& uniforms, const SamplerOptions& options);
+
+// log softmax(logits[rows[i]])[ids[i]], as `sample` reports it.
+std::vector<float> logprobs_of(const at::Tensor& logits, const std::vector<int64_t>& rows,
+                               const std::vector<int32_t>& ids);
 
 // The distribution that `sample` draws from, by sorting: [B, V] float64. The plain definition.
 at::Tensor sampling_distribution_reference(const at::Tensor& logits, const SamplerOptions& options);

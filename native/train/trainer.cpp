@@ -38,7 +38,8 @@ void check(const ModelConfig& config, const std::vector<SftExample>& batch) {
 void check(const ModelConfig& config, const std::vector<PairExample>& batch) {
   for (size_t i = 0; i < batch.size(); ++i) {
     check_length(config, all_positions(batch[i].prompt_ids, batch[i].chosen_ids), "preferenceStep: pair", i);
-    check_length(config, all_positions(batch[i].prompt_ids, batch[i].rejected_ids), "preferenceStep: pair", i);
+    check_length(config, all_positions(batch[i].prompt_ids, batch[i].rejected_ids), "preferenceStep: pair",
+                 i);
   }
 }
 

@@ -22,6 +22,7 @@ import options
 import paired_tests
 import parquet
 import preference_trl
+import processors
 import ranks
 import reward_bench
 import reward_models
@@ -46,6 +47,7 @@ def main() -> None:
     reward_bench.make()
     reward_models.make()
     preference_trl.make()
+    processors.make()
     ranks.make()
     student_t.make()
     paired_tests.make()
