@@ -153,6 +153,8 @@ export type NativeRecompute = 'selective' | 'full' | 'none' | number;
 export interface NativeSftExample {
   promptIds: Int32Array;
   responseIds: Int32Array;
+  /** 1 for each response token that carries loss, 0 for others; left out: all carry it. */
+  trained?: Int32Array;
 }
 
 export interface NativePairExample {

@@ -19,6 +19,8 @@ type Ids = readonly number[] | Int32Array;
 export interface SftStepExample {
   promptIds: Ids;
   responseIds: Ids;
+  /** 1 for each response token that carries loss, 0 for others; left out: all carry it. */
+  trained?: Ids;
 }
 
 export interface PreferenceStepPair {
@@ -83,9 +85,10 @@ export class Trainer implements AsyncDisposable {
     batch: readonly SftStepExample[],
     { learningRate, maxTokensPerBatch, signal }: StepOptions,
   ): Promise<StepMetrics> {
-    const examples = toObjects(batch, 'sftStep: batch').map(({ promptIds, responseIds }, i) => ({
+    const examples = toObjects(batch, 'sftStep: batch').map(({ promptIds, responseIds, trained }, i) => ({
       promptIds: toInt32Array(promptIds, `sftStep: batch[${i}].promptIds`),
       responseIds: toInt32Array(responseIds, `sftStep: batch[${i}].responseIds`),
+      ...(trained !== undefined && { trained: toInt32Array(trained, `sftStep: batch[${i}].trained`) }),
     }));
     return AbortableCall.once(signal, (token) =>
       this.#native.sftStep(examples, learningRate, maxTokensPerBatch, token),

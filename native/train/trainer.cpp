@@ -29,9 +29,19 @@ void check(const AdamWOptions& options) {
   TORCH_CHECK_VALUE(options.epsilon > 0, "trainer: epsilon must be above 0, got ", options.epsilon);
 }
 
+size_t num_trained(const SftExample& example) {
+  if (example.trained.empty()) return example.response_ids.size();
+  return static_cast<size_t>(std::count(example.trained.begin(), example.trained.end(), 1));
+}
+
 void check(const ModelConfig& config, const std::vector<SftExample>& batch) {
   for (size_t i = 0; i < batch.size(); ++i) {
-    check_length(config, all_positions(batch[i].prompt_ids, batch[i].response_ids), "sftStep: example", i);
+    const SftExample& example = batch[i];
+    check_length(config, all_positions(example.prompt_ids, example.response_ids), "sftStep: example", i);
+    TORCH_CHECK_VALUE(example.trained.empty() || example.trained.size() == example.response_ids.size(),
+                      "sftStep: example ", i, " has ", example.response_ids.size(), " response tokens and ",
+                      example.trained.size(), " marks of those that are trained");
+    TORCH_CHECK_VALUE(num_trained(example) > 0, "sftStep: example ", i, " has no token that is trained");
   }
 }
 
@@ -113,7 +123,7 @@ StepMetrics sft_pass(const Pass& pass, const std::vector<SftExample>& batch) {
   for (const auto& example : batch) {
     rows.push_back(static_cast<int64_t>(example.prompt_ids.size()) +
                    response_rows(example.response_ids.size()));
-    num_tokens += example.response_ids.size();
+    num_tokens += num_trained(example);
   }
   const double scale = -1.0 / static_cast<double>(num_tokens);
 
@@ -121,10 +131,22 @@ StepMetrics sft_pass(const Pass& pass, const std::vector<SftExample>& batch) {
   accumulate(
       pass, split_batch(rows, pass.max_tokens_per_batch), metrics,
       [&](size_t i, ResponsePack& packed) { packed.add(batch[i].prompt_ids, {&batch[i].response_ids}); },
-      [&](size_t, const ResponseTargets* response, const auto& logprobs, auto& token_weights) {
-        fill_weights(*response, scale, token_weights);
-        return scale * sequence_logprob(*response, logprobs);
+      [&](size_t i, const ResponseTargets* response, const auto& logprobs, auto& token_weights) {
+        const std::vector<int32_t>& trained = batch[i].trained;
+        if (trained.empty()) {
+          fill_weights(*response, scale, token_weights);
+          return scale * sequence_logprob(*response, logprobs);
+        }
+        double sum = 0;
+        for (int64_t t = 0; t < response->length; ++t) {
+          if (trained[static_cast<size_t>(t)] == 0) continue;
+          const auto at = static_cast<size_t>(response->at(t));
+          token_weights[at] = static_cast<float>(scale);
+          sum += logprobs[at];
+        }
+        return scale * sum;
       });
+  metrics.target_tokens = static_cast<int64_t>(num_tokens);
   return metrics;
 }
 

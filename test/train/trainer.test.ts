@@ -368,3 +368,38 @@ t.test('wrong arguments are refused by name', async (t) => {
   const next = await model.createTrainer(OPTIMIZER);
   t.ok(next, 'a disposed trainer frees the model');
 });
+
+t.test(
+  'tokens that are not trained are context alone, as if each trained one were an example of its own',
+  async (t) => {
+    const turn = { promptIds: ids(1, 5), responseIds: ids(7, 3, 11, 2), trained: ids(1, 0, 0, 1) };
+    const apart = [
+      { promptIds: ids(1, 5), responseIds: ids(7) },
+      { promptIds: ids(1, 5, 7, 3, 11), responseIds: ids(2) },
+    ];
+    const metrics: NativeStepMetrics[][] = [];
+    for (const batch of [[turn], apart]) {
+      const trainer = await (await randomModel(EVERYTHING)).createTrainer(OPTIMIZER);
+      metrics.push([await sftStep(trainer, 0.01, batch), await sftStep(trainer, 0.01, batch)]);
+      trainer.dispose();
+    }
+    const of = (key: 'loss' | 'gradNorm') => metrics.map((steps) => steps.map((step) => step[key]));
+    for (const key of ['loss', 'gradNorm'] as const) {
+      const [marked, own] = of(key);
+      close(t, marked!, own!, { rtol: 1e-5, atol: 1e-6 });
+    }
+    t.strictSame(
+      metrics.map(([first]) => first?.targetTokens),
+      [2, 2],
+    );
+    const trainer = await (await randomModel(EVERYTHING)).createTrainer(OPTIMIZER);
+    for (const [trained, message] of [
+      [ids(1, 0), /4 response tokens and 2 marks/],
+      [ids(0, 0, 0, 0), /no token that is trained/],
+      [ids(2, 0, 0, 0), /trained\[0\] is 2/],
+    ] as const) {
+      await t.rejects(async () => sftStep(trainer, 0.01, [{ ...turn, trained }]), message, String(message));
+    }
+    trainer.dispose();
+  },
+);
