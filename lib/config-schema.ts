@@ -150,6 +150,13 @@ export const configSchema = z.strictObject({
       'Train low-rank adapters (LoRA) in place of all weights: one base in memory, adapters as policy and previous policy. Leave it out for full fine-tuning.',
     ),
 
+  chatTemplate: z
+    .record(z.string().regex(/^[A-Za-z_]\w*$/, { error: 'must be a name of a variable' }), z.unknown())
+    .default({})
+    .describe(
+      "Variables of the model's chat template, as {enable_thinking: false}. A row's chat_template_kwargs come before them.",
+    ),
+
   data: section('Input files: JSON lines. Relative paths are relative to this file.', {
     sft: path
       .optional()
@@ -214,6 +221,18 @@ export const configSchema = z.strictObject({
       .union([z.literal('auto'), z.boolean()], { error: 'must be auto, true or false' })
       .default('auto')
       .describe("Put prompts into the model's chat template: auto does so when the model has one."),
+    loss: z
+      .enum(['all', 'last', 'template'])
+      .default('all')
+      .describe(
+        'What is learnt of a conversation {messages} in data.sft: all turns of the assistant, the last one, or what the chat template marks as generated. Of {prompt, completion} it is the completion.',
+      ),
+    prefixMismatch: z
+      .enum(['part', 'error'])
+      .default('part')
+      .describe(
+        'Where the chat template writes a prompt otherwise when a response follows. part: the response begins where both part, as in TRL, with a warning. error: the row is refused.',
+      ),
     extract: extract.describe('How the answer is read from responses to labelled prompts (reports only).'),
   }),
 
@@ -267,6 +286,12 @@ export const configSchema = z.strictObject({
       .optional()
       .describe(
         'With source: model. Folder of a reward model: a sequence classifier of one label (Llama, Mistral, Qwen2 or Qwen3) with its tokenizer.',
+      ),
+    readAt: z
+      .enum(['conversation-end', 'turn-end'])
+      .default('conversation-end')
+      .describe(
+        "With source: model. The token at which the reward model's logit is read: the last that its chat template writes, as in TRL's RewardTrainer, or the one that ends the turn.",
       ),
     judge: section(
       'The policy as a judge: with source: judge, pairing.agreement: judge or the agreement terms of train.',

@@ -1,13 +1,35 @@
 // The records that flow between stages. Each is one line of a JSONL file in the run folder; a stage command
 // reads and writes the same. Fields that a stage does not know pass through unchanged.
 
-export interface Message {
-  role: string;
-  content: string;
+/** One part of a content that is a list. */
+export interface TextPart {
+  type: 'text';
+  text: string;
 }
 
-/** Text, a conversation that ends before the assistant's turn, or token ids. */
+/** null and a content that is not there are for messages that say something in another field, such as tool_calls. */
+export type MessageContent = string | readonly TextPart[] | null;
+
+/** A message as the chat template sees it: tool_calls, reasoning_content, name and every other field reach it. */
+export interface Message {
+  role: string;
+  content?: MessageContent;
+  [field: string]: unknown;
+}
+
+/** Text, or a conversation that ends before the assistant's turn. */
 export type PromptInput = string | readonly Message[];
+
+/** Text, or the messages of a response that has more than text: thoughts in a field, tool calls, several turns. */
+export type ResponseInput = string | readonly Message[];
+
+/** What a row gives its chat template beside the messages, under the names that transformers and TRL use. */
+export interface TemplateInputs {
+  tools?: readonly unknown[];
+  documents?: readonly unknown[];
+  /** Further variables of the template; they come before those of the settings. */
+  chat_template_kwargs?: Readonly<Record<string, unknown>>;
+}
 
 export type FinishReason = 'stop' | 'length';
 
@@ -18,12 +40,14 @@ export interface Response {
   /** The ids decoded, without special tokens. For people; never tokenised again. */
   text: string;
   finishReason: FinishReason;
+  /** The response where it is more than text: thoughts in a field, tool calls. */
+  messages?: readonly Message[];
   /** Sum of the ids' log-probs as the sampler saw them (temperature 1, no truncation), in nats. */
   samplerLogprob?: number;
 }
 
 /** One prompt with its N sampled responses. */
-export interface Group {
+export interface Group extends TemplateInputs {
   id: string;
   prompt: PromptInput;
   promptIds: number[];
@@ -80,7 +104,7 @@ export interface RankedGroup extends ScoredGroup {
 }
 
 /** A preference pair. `consistency` is the group's own C, `weight` the C that the loss uses. */
-export interface PreferencePair {
+export interface PreferencePair extends TemplateInputs {
   id: string;
   prompt: PromptInput;
   promptIds: number[];

@@ -4,7 +4,7 @@ import { HARNESS_RELEASE, harnessContexts } from '../data/harness.js';
 import { checkLabels } from '../data/labels.js';
 import { checkProblems, definitionOf, TASK_NAMES, type TaskDefinition } from '../data/task-definitions.js';
 import { resolveExtraction, taskPrompt } from '../data/tasks.js';
-import { Tokenizer } from '../data/tokenizer.js';
+import type { Tokenizer } from '../data/tokenizer.js';
 import { CreamError } from '../errors.js';
 import type { Model } from '../native/model.js';
 import { type AnswerFaults, type Evaluation, evaluate } from '../stages/evaluate.js';
@@ -23,8 +23,9 @@ import { inputSource } from './input.js';
 import { loadModel, type ModelValues } from './models.js';
 import { prepareOutputFile, writeRecords } from './output.js';
 import { Progress } from './progress.js';
+import { encoding, loadTokenizer, type TextValues } from './texts.js';
 
-export interface EvaluateValues extends ModelValues {
+export interface EvaluateValues extends ModelValues, TextValues {
   model: string;
   task: string;
   output: string | undefined;
@@ -42,7 +43,6 @@ export interface EvaluateValues extends ModelValues {
   topP: number | undefined;
   limit: number | undefined;
   seed: bigint;
-  chat: boolean;
   json: boolean;
 }
 
@@ -77,7 +77,7 @@ export async function evaluateTask(values: EvaluateValues, context: Context): Pr
   checkLabels(records, values.extract, source.name);
   const problems = records.slice(0, values.limit);
   const posed = values.scoring === 'harness' ? await pose(problems, definition!, values, signal) : [];
-  const tokenizer = await Tokenizer.load(values.model);
+  const tokenizer = await loadTokenizer(values.model, values);
   const name = values.name ?? definition?.name ?? basename(source.name, extname(source.name));
   const progress = new Progress(terminal, { isQuiet });
   const onDone = (done: number, total: number) =>
@@ -88,7 +88,7 @@ export async function evaluateTask(values: EvaluateValues, context: Context): Pr
     const { scoring } = values;
     const isWritten = scoring === 'generate' || scoring === 'both';
     const measured: Measured = {
-      written: isWritten ? await byGeneration(model, work) : undefined,
+      written: isWritten ? await byGeneration(model, work, context) : undefined,
       scored: scoring === 'options' || scoring === 'both' ? await byOptions(model, work) : undefined,
       harness: scoring === 'harness' ? await byHarness(model, work) : undefined,
     };
@@ -118,7 +118,7 @@ function checkOptions(values: EvaluateValues, definition: TaskDefinition | undef
     without({ shots, examples, sampler, 'examples-seed': examplesSeed }, 'without --scoring harness');
   if (scoring === 'generate') return;
   const because = `with --scoring ${scoring}`;
-  if (scoring !== 'both') without({ samples, chat, extract, stop: values.stop }, because);
+  if (scoring !== 'both') without({ samples, chat, 'chat-template': values.chatTemplate, extract, stop: values.stop }, because);
   if (scoring === 'options') without({ 'max-new-tokens': maxNewTokens }, because);
   if (scoring === 'harness') {
     if (definition === undefined)
@@ -146,14 +146,14 @@ async function pose(
   return problems.map((problem, i) => ({ problem, context: contexts[i] as string }));
 }
 
-async function byGeneration(model: Model, work: Work): Promise<Evaluation> {
+async function byGeneration(model: Model, work: Work, context: Context): Promise<Evaluation> {
   const { name, problems, tokenizer, values, signal } = work;
   const { samples, extract, chat, seed } = values;
   const prompts = problems.map((problem) => ({
     id: problem.id,
     prompt: problem.prompt ?? taskPrompt(problem, resolveExtraction(extract, problem)),
   }));
-  const ids = await tokenizer.promptIdsAll(prompts, { chat, signal });
+  const ids = await encoding(name, values, context, (options) => tokenizer.promptIdsAll(prompts, options));
   const longest = ids.reduce((length, { length: one }) => Math.max(length, one), 0);
   const defaults = defaultConfig().evaluation;
   const maxLength = model.config.maxPositionEmbeddings;

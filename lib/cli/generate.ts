@@ -1,4 +1,3 @@
-import { Tokenizer } from '../data/tokenizer.js';
 import { CreamError } from '../errors.js';
 import { writeFileDurably } from '../run/storage.js';
 import type { Context } from './command.js';
@@ -7,8 +6,9 @@ import { encodePrompts, parsePrompt, type PromptRow, readInput } from './input.j
 import { loadModel, type ModelValues } from './models.js';
 import { isStandardOutput, prepareOutputFile } from './output.js';
 import { Progress } from './progress.js';
+import { encoding, loadTokenizer, type TextValues } from './texts.js';
 
-export interface GenerateValues extends ModelValues {
+export interface GenerateValues extends ModelValues, TextValues {
   model: string;
   prompt: string | undefined;
   input: string | undefined;
@@ -19,7 +19,6 @@ export interface GenerateValues extends ModelValues {
   topP: number | undefined;
   topK: number | undefined;
   seed: bigint;
-  chat: boolean;
   json: boolean;
 }
 
@@ -27,9 +26,11 @@ export interface GenerateValues extends ModelValues {
 export async function generate(values: GenerateValues, context: Context): Promise<void> {
   const { terminal, signal, isQuiet } = context;
   await prepareOutputFile(values.output);
-  const tokenizer = await Tokenizer.load(values.model);
+  const tokenizer = await loadTokenizer(values.model, values);
   const rows = await readPrompts(values, signal);
-  const prompts = await encodePrompts(tokenizer, rows, values.chat, signal);
+  const prompts = await encoding(values.input ?? '--prompt', values, context, (options) =>
+    encodePrompts(tokenizer, rows, options),
+  );
   await using model = await loadModel(values.model, values, context);
   const defaults = await generationDefaults(values.model);
   const longest = prompts.reduce((length, { ids }) => Math.max(length, ids.length), 0);

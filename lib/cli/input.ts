@@ -1,14 +1,23 @@
 import { readPrompt } from '../data/datasets.js';
 import { field, type JsonlOptions, type JsonlRow, quote, readJsonl, rowError } from '../data/jsonl.js';
-import { has, idsField, messages, openConversation, promptField, rowId } from '../data/rows.js';
+import {
+  has,
+  idsField,
+  messages,
+  openConversation,
+  promptField,
+  rowId,
+  templateInputs,
+} from '../data/rows.js';
+import type { EncodingOptions } from '../data/exchange-encoder.js';
 import type { Tokenizer } from '../data/tokenizer.js';
 import { CreamError } from '../errors.js';
-import type { PromptInput } from '../types.js';
+import type { PromptInput, TemplateInputs } from '../types.js';
 
 // The rows that the stage commands read. Fields that a command does not know pass through to its output.
 
 /** A prompt as a row gives it: text, messages, or token ids that are used as they are. */
-export interface PromptRow {
+export interface PromptRow extends TemplateInputs {
   id: string;
   /** Absent when the row gives ids alone. */
   prompt?: PromptInput;
@@ -47,14 +56,14 @@ export function inputSource(path: string, signal: AbortSignal): { name: string; 
 export function parsePrompt(row: JsonlRow): PromptRow {
   const promptIds = givenIds(row);
   if (promptIds === undefined) {
-    const { id, prompt, label } = readPrompt(row);
-    return { id, prompt, ...(label !== undefined && { label }) };
+    const { choices: _, ...record } = readPrompt(row);
+    return record;
   }
   if (promptIds.length === 0)
     throw rowError(row, 'promptIds is empty; a prompt has at least one token (BOS)');
   const prompt = field(row, 'prompt');
   const isText = typeof prompt === 'string' || (Array.isArray(prompt) && typeof prompt[0] === 'object');
-  return { id: rowId(row), promptIds, ...(isText && { prompt: promptField(row) }) };
+  return { id: rowId(row), promptIds, ...(isText && { prompt: promptField(row) }), ...templateInputs(row) };
 }
 
 /** A prompt with its `responses`, each text, `{ids}` or `{text}`. */
@@ -66,7 +75,11 @@ export function parseResponses(row: JsonlRow): ResponsesRow {
   const hasPrompt = has(row, 'prompt') || has(row, 'promptIds') || !has(row, 'messages');
   const prompt: PromptRow = hasPrompt
     ? parsePrompt(row)
-    : { id: rowId(row), prompt: openConversation(row, 'messages', messages(row, 'messages')) };
+    : {
+        id: rowId(row),
+        prompt: openConversation(row, 'messages', messages(row, 'messages')),
+        ...templateInputs(row),
+      };
   return {
     ...prompt,
     responses: responses.map((_, i) => parseResponse(row, responses, i)),
@@ -115,13 +128,12 @@ export function numberList(row: JsonlRow, key: string): number[] | undefined {
 export async function encodePrompts(
   tokenizer: Tokenizer,
   rows: readonly PromptRow[],
-  chat: boolean | 'auto',
-  signal: AbortSignal,
+  options: EncodingOptions,
 ): Promise<{ id: string; ids: number[] }[]> {
-  const texts = rows.flatMap(({ id, prompt, promptIds }) =>
-    promptIds === undefined && prompt !== undefined ? [{ id, prompt }] : [],
+  const texts = rows.flatMap(({ promptIds, prompt, ...row }) =>
+    promptIds === undefined && prompt !== undefined ? [{ ...row, prompt }] : [],
   );
-  const encoded = await tokenizer.promptIdsAll(texts, { chat, signal });
+  const encoded = await tokenizer.promptIdsAll(texts, options);
   const idsOfText = new Map(texts.map(({ id }, i) => [id, encoded[i]!]));
   return rows.map(({ id, promptIds }) => {
     if (promptIds !== undefined) tokenizer.checkIds(promptIds, `prompt ${id}`);

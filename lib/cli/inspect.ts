@@ -76,7 +76,9 @@ async function inspectModel(directory: string): Promise<Inspection> {
     stop_ids: tokenizer.eosIds,
     chat_template: tokenizer.hasChatTemplate,
     ...readability(json, path, config.get('architectures')),
+    ...(tokenizer.hasChatTemplate && (await turnEndOf(tokenizer))),
   };
+  await tokenizer.dispose();
   return { facts };
 }
 
@@ -89,6 +91,18 @@ function readability(json: unknown, path: string, architectures: unknown): objec
     if (!isCreamError(error) || error.code !== 'INVALID_CHECKPOINT') throw error;
     return { not_computed: error.message };
   }
+}
+
+/** The token with which the chat template ends the assistant's turn, and whether generation knows it. */
+async function turnEndOf(tokenizer: Tokenizer): Promise<object> {
+  const stopIds = tokenizer.eosIds;
+  const id = await tokenizer.turnEndId();
+  if (id === undefined) return { turn_end: null };
+  if (stopIds.includes(id)) return { turn_end: id };
+  return {
+    turn_end: id,
+    note: `turns end with ${tokenizer.decode([id])}, which stop_ids lack: responses end with it and sampling stops at it too`,
+  };
 }
 
 async function inspectData(path: string, signal: AbortSignal): Promise<Inspection> {

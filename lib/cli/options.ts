@@ -88,6 +88,26 @@ export function texts(describe: string, common: Common = {}): Option<readonly st
   return option<readonly string[] | undefined>(describe, parse, common);
 }
 
+/** Variables of the chat template: a JSON object, or one NAME=VALUE, whose value is JSON or else text. */
+export function variables(describe: string): Option<Readonly<Record<string, unknown>> | undefined> {
+  const parse = (given: string, name: string): Readonly<Record<string, unknown>> => {
+    const assigned = /^\s*([A-Za-z_]\w*)=(.*)$/s.exec(given);
+    if (assigned !== null) return { [assigned[1]!]: jsonOr(assigned[2]!, assigned[2]!) };
+    const value = jsonOr(given, undefined);
+    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return { ...value };
+    throw new CreamError('USAGE', `--${name} must be NAME=VALUE or a JSON object, got ${quote(given)}`);
+  };
+  return option<Readonly<Record<string, unknown>> | undefined>(describe, parse, {});
+}
+
+function jsonOr(text: string, other: unknown): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return other;
+  }
+}
+
 export function flag(describe: string, common: Common = {}): Option<boolean> {
   return option<boolean>(describe, () => true, { ...common, isFlag: true, fallback: false });
 }
@@ -208,6 +228,28 @@ export const MODEL_OPTIONS = {
 /** Option of every command that uses one model as it is. */
 export const ADAPTER_OPTION = {
   adapter: path('folder of a LoRA adapter over the model, as cream run or PEFT saves it'),
+} as const satisfies Options;
+
+/** How prompts become conversations. */
+export const CHAT_OPTIONS = {
+  chat: flag("put text prompts into the model's chat template as a user's turn"),
+  chatTemplate: variables('variables of the chat template, as enable_thinking=false or a JSON object'),
+} as const satisfies Options;
+
+export const PREFIX_OPTION = {
+  prefixMismatch: choice(
+    'where the chat template writes a prompt otherwise before a response: the response begins where both part, as in TRL, or the row is refused',
+    ['part', 'error'],
+    { default: 'part' },
+  ),
+} as const satisfies Options;
+
+export const READ_AT_OPTION = {
+  readAt: choice(
+    "where a reward model's logit is read: at the last token that the chat template writes, as in TRL's RewardTrainer, or at the one that ends the turn",
+    ['conversation-end', 'turn-end'],
+    { default: 'conversation-end' },
+  ),
 } as const satisfies Options;
 
 /** maxNewTokens -> max-new-tokens */

@@ -1,4 +1,5 @@
 import { type JsonlRow, rowError } from '../data/jsonl.js';
+import { templateInputsOf } from '../data/messages.js';
 import { finiteNumber, has, idsField } from '../data/rows.js';
 import { CreamError } from '../errors.js';
 import { tally } from '../run/summary.js';
@@ -57,7 +58,7 @@ export async function pairGroups(values: PairValues, { terminal, signal, isQuiet
 
 /** A row with the responses' ids and its lists of numbers, of which `needed` must be there. */
 function parseScored(row: JsonlRow, needed: readonly ('rewards' | 'previousRewards' | 'logprobs')[]) {
-  const { id, prompt, promptIds, responses } = parseResponses(row);
+  const { id, prompt, promptIds, responses, ...fields } = parseResponses(row);
   if (promptIds === undefined) throw rowError(row, 'promptIds is missing; cream score adds it');
   const numbers = (
     name: 'rewards' | 'previousRewards' | 'logprobs' | 'baseLogprobs' | 'judgeRewards' | 'pairRewards',
@@ -87,6 +88,7 @@ function parseScored(row: JsonlRow, needed: readonly ('rewards' | 'previousRewar
     id,
     prompt: prompt ?? '',
     promptIds,
+    ...templateInputsOf(fields),
     responses: tokenised,
     logprobs,
     numTokens: tokenised.map(({ ids }) => ids.length),

@@ -2,13 +2,13 @@ import { realpath } from 'node:fs/promises';
 import { basename, extname, resolve } from 'node:path';
 import { readCheckpoint } from '../data/checkpoint.js';
 import { loadLabelledGroups, type LabelledRow } from '../data/labelled-groups.js';
-import { Tokenizer } from '../data/tokenizer.js';
 import { CreamError } from '../errors.js';
 import { RewardModel } from '../native/reward-model.js';
 import { loadRewardModule } from '../run/reward-module.js';
 import { rewardCorrelation } from '../run/summary.js';
 import {
   encodeLabelled,
+  labelledGroup,
   type LabelledGroup,
   type RankingReport,
   type RankingReward,
@@ -17,6 +17,7 @@ import {
   type RankingScore,
 } from '../stages/ranking-accuracy.js';
 import { withPairRewards } from '../stages/reward.js';
+import type { ReadAt } from '../stages/reward-model.js';
 import { score } from '../stages/score.js';
 import type { GroupLogprobs } from '../types.js';
 import type { Context } from './command.js';
@@ -27,17 +28,18 @@ import { loadModel, type ModelValues } from './models.js';
 import { prepareOutputFile, writeRecords } from './output.js';
 import { Progress } from './progress.js';
 import { rewardsInChunks } from './reward-model.js';
+import { encoding, loadTokenizer, type TextValues } from './texts.js';
 
-export interface RankingValues extends ModelValues {
+export interface RankingValues extends ModelValues, TextValues {
   input: string;
   model: string | undefined;
   reference: string | undefined;
   previous: string | undefined;
   reward: RankingReward | 'module' | 'reward-model';
   module: string | undefined;
+  readAt: ReadAt;
   lengthNormalize: boolean;
   extract: 'auto' | 'choice' | 'number' | 'exact';
-  chat: boolean;
   limit: number | undefined;
   maxTokensPerBatch: number | undefined;
   name: string | undefined;
@@ -136,21 +138,34 @@ async function byModule(rows: readonly LabelledRow[], path: string): Promise<Rew
 /** A sequence classifier's logits, over ids of its own tokenizer. */
 async function byRewardModel(
   rows: readonly LabelledRow[],
-  { model: folder, chat, device, dtype, threads, maxTokensPerBatch }: RankingValues & { model: string },
-  { signal }: Context,
+  values: RankingValues & { model: string },
+  context: Context,
   progress: Progress,
 ): Promise<Rewarded> {
+  const { signal } = context;
+  const { model: folder, readAt, chat, device, dtype, threads, maxTokensPerBatch } = values;
   await using model = await RewardModel.load(folder, {
     device: device ?? 'auto',
     dtype,
     ...(threads === undefined ? {} : { threads }),
     signal,
   });
-  const maxLength = model.config.maxPositionEmbeddings;
-  const tokenizer = await Tokenizer.load(folder);
-  const { groups, tooLong } = await encodeLabelled(rows, tokenizer, { chat, maxLength, signal });
-  const rewards = await rewardsInChunks(groups, model, { chat, maxTokensPerBatch, signal }, progress);
-  return { groups, tooLong, rewards };
+  const tokenizer = await loadTokenizer(folder, values);
+  return await encoding(values.input, values, context, async (options) => {
+    const prompts = await tokenizer.promptIdsAll(rows, { chat, signal });
+    const groups = rows.map((row, i) => labelledGroup(row, prompts[i]!, [], tokenizer));
+    const reading = { tokenizer, keepsIds: true, readAt, maxTokensPerBatch, ...options, chat };
+    const rewards = await rewardsInChunks(groups, model, reading, progress);
+    const isTooLong = rewards.map((own) => own.some(Number.isNaN));
+    const kept = <T>(list: readonly T[]) => list.filter((_, i) => !isTooLong[i]);
+    if (groups.length > 0 && kept(groups).length === 0) {
+      throw new CreamError(
+        'INVALID_DATA',
+        `none of ${groups.length} prompts fits with its responses into ${model.config.maxPositionEmbeddings} tokens`,
+      );
+    }
+    return { groups: kept(groups), tooLong: isTooLong.filter(Boolean).length, rewards: kept(rewards) };
+  });
 }
 
 /** Log-probs of all responses under each model, one model in memory at a time; the same folder is used once. */
@@ -162,14 +177,13 @@ async function byModels(
 ): Promise<Rewarded> {
   const { signal } = context;
   const { model, reference, previous, adapter } = values;
-  const tokenizer = await Tokenizer.load(model);
+  const tokenizer = await loadTokenizer(model, values);
   const folders = [model, reference, previous].filter((folder) => folder !== undefined);
   const contexts = await Promise.all(folders.map(async (folder) => (await readCheckpoint(folder)).config));
-  const { groups, tooLong } = await encodeLabelled(rows, tokenizer, {
-    chat: values.chat,
-    maxLength: Math.min(...contexts.map(({ maxPositionEmbeddings }) => maxPositionEmbeddings)),
-    signal,
-  });
+  const maxLength = Math.min(...contexts.map(({ maxPositionEmbeddings }) => maxPositionEmbeddings));
+  const { groups, tooLong } = await encoding(values.input, values, context, (options) =>
+    encodeLabelled(rows, tokenizer, { ...options, maxLength }),
+  );
   const passes = new Map<string, GroupLogprobs[]>();
   const pass = async (folder: string, over?: string): Promise<GroupLogprobs[]> => {
     const key = JSON.stringify([await realpath(folder), over]);

@@ -1,24 +1,27 @@
 import { isSameTokenizer } from '../data/same-tokenizer.js';
-import { Tokenizer } from '../data/tokenizer.js';
+import type { EncodingOptions } from '../data/exchange-encoder.js';
+import { loadRewardTokenizer, type Tokenizer } from '../data/tokenizer.js';
 import { CreamError } from '../errors.js';
 import { RewardModel } from '../native/reward-model.js';
-import { modelRewards, type RewardModelOptions } from '../stages/reward-model.js';
+import { modelRewards, type ReadAt, type RewardModelOptions } from '../stages/reward-model.js';
 import type { Group } from '../types.js';
 import type { Context } from './command.js';
 import { defaultConfig } from './defaults.js';
 import type { ResponsesRow } from './input.js';
 import type { ModelValues } from './models.js';
 import type { Progress } from './progress.js';
+import { encoding, type TextValues } from './texts.js';
 
 /** Groups between two reports of progress. */
 const CHUNK = 32;
 
 type ChunkOptions = Omit<RewardModelOptions, 'maxTokensPerBatch'> & { maxTokensPerBatch: number | undefined };
 
-interface RewardValues extends ModelValues {
+interface RewardValues extends ModelValues, TextValues {
   model: string;
   rewardModel: string | undefined;
-  chat: boolean;
+  readAt: ReadAt;
+  input: string;
   appendStop: boolean;
   maxTokensPerBatch: number | undefined;
 }
@@ -28,21 +31,38 @@ export async function scoreByRewardModel(
   rows: readonly ResponsesRow[],
   groups: readonly Group[],
   own: Tokenizer,
-  { model: policy, rewardModel, chat, appendStop, device, dtype, threads, maxTokensPerBatch }: RewardValues,
-  { signal }: Context,
+  {
+    model: policy,
+    rewardModel,
+    appendStop,
+    device,
+    dtype,
+    threads,
+    maxTokensPerBatch,
+    ...values
+  }: RewardValues,
+  context: Context,
   progress: Progress,
 ): Promise<number[][] | undefined> {
   if (rewardModel === undefined) return undefined;
+  const { signal } = context;
   const isSame = await isSameTokenizer(policy, rewardModel);
   const asked = isSame ? groups : groups.map((group, i) => withText(group, rows[i]!, own, appendStop));
-  const encoding = isSame ? {} : { tokenizer: await Tokenizer.load(rewardModel) };
+  const tokenizer = isSame ? own : await loadRewardTokenizer(rewardModel, values.chatTemplate);
   await using model = await RewardModel.load(rewardModel, {
     device: device ?? 'auto',
     dtype,
     ...(threads === undefined ? {} : { threads }),
     signal,
   });
-  return rewardsInChunks(asked, model, { ...encoding, chat, signal, maxTokensPerBatch }, progress);
+  const { readAt } = values;
+  const reading = { tokenizer, keepsIds: isSame, readAt, maxTokensPerBatch };
+  const read = (options: EncodingOptions) =>
+    rewardsInChunks(asked, model, { ...reading, chat: values.chat, ...options }, progress);
+  // Of a tokenizer that is the policy's the surprises were told.
+  return isSame
+    ? await read({ chat: values.chat, signal })
+    : await encoding(values.input, values, context, read);
 }
 
 /** A reward model's rewards of all groups, with progress. */

@@ -1,4 +1,3 @@
-import { Tokenizer } from '../data/tokenizer.js';
 import { CreamError } from '../errors.js';
 import { sample, type TokenizedPrompt } from '../stages/sample.js';
 import type { Group } from '../types.js';
@@ -8,8 +7,9 @@ import { encodePrompts, parsePrompt, readInput } from './input.js';
 import { loadModel, type ModelValues } from './models.js';
 import { isStandardOutput, prepareOutputFile, writeRecords } from './output.js';
 import { Progress } from './progress.js';
+import { encoding, loadTokenizer, type TextValues } from './texts.js';
 
-export interface SampleValues extends ModelValues {
+export interface SampleValues extends ModelValues, TextValues {
   model: string;
   input: string;
   output: string | undefined;
@@ -20,7 +20,6 @@ export interface SampleValues extends ModelValues {
   topK: number | undefined;
   seed: number;
   stream: string | undefined;
-  chat: boolean;
 }
 
 /** `cream sample`: the first stage of an iteration. */
@@ -28,14 +27,15 @@ export async function sampleGroups(values: SampleValues, context: Context): Prom
   const { signal, terminal, isQuiet } = context;
   await prepareOutputFile(values.output);
   const rows = await readInput(values.input, parsePrompt, signal);
-  const tokenizer = await Tokenizer.load(values.model);
-  const encoded = await encodePrompts(tokenizer, rows, values.chat, signal);
+  const tokenizer = await loadTokenizer(values.model, values);
+  const encoded = await encoding(values.input, values, context, (options) =>
+    encodePrompts(tokenizer, rows, options),
+  );
   const prompts = rows.map(
-    ({ id, prompt, label }, i): TokenizedPrompt => ({
-      id,
+    ({ prompt, promptIds: _, ...row }, i): TokenizedPrompt => ({
+      ...row,
       prompt: prompt ?? '',
       promptIds: encoded[i]!.ids,
-      ...(label !== undefined && { label }),
     }),
   );
   await using model = await loadModel(values.model, values, context);

@@ -1,18 +1,21 @@
 import { realpath } from 'node:fs/promises';
-import { Tokenizer } from '../data/tokenizer.js';
+import type { Exchange, ExchangeOptions } from '../data/exchange-encoder.js';
+import type { Tokenizer } from '../data/tokenizer.js';
 import { CreamError } from '../errors.js';
 import type { Model } from '../native/model.js';
+import type { ReadAt } from '../stages/reward-model.js';
 import { judgesOf, score as scoreGroups, type Judges, type Scorer, withRewards } from '../stages/score.js';
 import type { Group, GroupLogprobs } from '../types.js';
 import type { Context } from './command.js';
 import { defaultConfig } from './defaults.js';
-import { encodePrompts, parseResponses, readInput, type ResponsesRow } from './input.js';
+import { parseResponses, readInput, type ResponsesRow } from './input.js';
 import { loadModel, type ModelValues } from './models.js';
 import { prepareOutputFile, writeRecords } from './output.js';
 import { Progress } from './progress.js';
 import { scoreByRewardModel } from './reward-model.js';
+import { encoding, loadTokenizer, type TextValues } from './texts.js';
 
-export interface ScoreValues extends ModelValues {
+export interface ScoreValues extends ModelValues, TextValues {
   model: string;
   base: string | undefined;
   previous: string | undefined;
@@ -24,9 +27,9 @@ export interface ScoreValues extends ModelValues {
   lengthNormalize: boolean;
   perToken: boolean;
   appendStop: boolean;
-  chat: boolean;
   maxTokensPerBatch: number | undefined;
   rewardModel: string | undefined;
+  readAt: ReadAt;
 }
 
 /** Groups between two reports of progress. */
@@ -38,8 +41,10 @@ export async function score(values: ScoreValues, context: Context): Promise<void
   checkValues(values);
   await prepareOutputFile(values.output);
   const rows = await readInput(values.input, parseResponses, signal);
-  const tokenizer = await Tokenizer.load(values.model);
-  const groups = await tokenise(rows, tokenizer, values, signal);
+  const tokenizer = await loadTokenizer(values.model, values);
+  const groups = await encoding(values.input, values, context, (options) =>
+    tokenise(rows, tokenizer, values.appendStop, options),
+  );
 
   const progress = new Progress(terminal, { isQuiet });
   try {
@@ -121,29 +126,41 @@ async function modelsOf(values: ScoreValues): Promise<Map<Role, Source>> {
 async function tokenise(
   rows: readonly ResponsesRow[],
   tokenizer: Tokenizer,
-  { chat, appendStop }: ScoreValues,
-  signal: AbortSignal,
+  appendStop: boolean,
+  options: ExchangeOptions,
 ): Promise<Group[]> {
-  const prompts = await encodePrompts(tokenizer, rows, chat, signal);
-  const texts = rows.flatMap(({ id, prompt, promptIds, responses }, row) =>
-    responses.flatMap((response, index) =>
-      response.ids === undefined
-        ? [{ row, index, id, text: response.text, prompt: prompt ?? promptIds! }]
-        : [],
-    ),
-  );
-  const encoded = await tokenizer.responseIdsAll(texts, { chat, signal });
-  const idsOfText = new Map(texts.map(({ row, index }, i) => [`${row} ${index}`, encoded[i]!]));
-  return rows.map(({ id, prompt, responses }, row) => ({
-    id,
-    prompt: prompt ?? '',
-    promptIds: prompts[row]!.ids,
-    responses: responses.map((response, index) => {
-      if (response.ids !== undefined) tokenizer.checkIds(response.ids, `prompt ${id}, response ${index}`);
-      const ids = response.ids ?? withoutStop(idsOfText.get(`${row} ${index}`)!, tokenizer, appendStop);
-      return { ids, text: response.text ?? '', finishReason: 'stop' };
-    }),
+  const inputs = rows.map(({ prompt, promptIds, responses, ...row }) => ({
+    ...row,
+    prompt: prompt ?? promptIds!,
+    responses: responses.flatMap(({ ids, text }) => (ids === undefined ? [text] : [])),
   }));
+  const exchanges = await tokenizer.exchanges(inputs, options);
+  return rows.map(({ id, prompt, promptIds, responses, fields: _, label: __, ...row }, i) => {
+    const exchange = exchanges[i]!;
+    if (promptIds !== undefined) tokenizer.checkIds(promptIds, `prompt ${id}`);
+    checkWhole(id, exchange, promptIds !== undefined || responses.some(({ ids }) => ids !== undefined));
+    const texts = exchange.responses.values();
+    return {
+      ...row,
+      id,
+      prompt: prompt ?? '',
+      promptIds: promptIds ?? exchange.promptIds,
+      responses: responses.map((response, index) => {
+        if (response.ids !== undefined) tokenizer.checkIds(response.ids, `prompt ${id}, response ${index}`);
+        const ids = response.ids ?? withoutStop(texts.next().value!, tokenizer, appendStop);
+        return { ids, text: response.text ?? '', finishReason: 'stop' as const };
+      }),
+    };
+  });
+}
+
+/** Ids that a row gives follow the prompt as it is sampled from; text may follow less of it. */
+function checkWhole(id: string, { leftOut }: Exchange, hasIds: boolean): void {
+  if (leftOut.length === 0 || !hasIds) return;
+  throw new CreamError(
+    'INVALID_DATA',
+    `prompt ${id}: the chat template writes the prompt otherwise before a response, so text cannot stand beside ids; give all as text or all as ids`,
+  );
 }
 
 /** The text's own tokens. The tokenizer ends a response with a stop token, which users' text cannot contain. */

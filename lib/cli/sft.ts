@@ -1,5 +1,5 @@
 import { loadSft } from '../data/datasets.js';
-import { Tokenizer } from '../data/tokenizer.js';
+import { encodeSftExamples, type TrainedTurns } from '../data/sft-examples.js';
 import { fitTraining } from '../run/training-memory.js';
 import { sft } from '../stages/sft.js';
 import type { Context } from './command.js';
@@ -7,6 +7,7 @@ import { defaultConfig } from './defaults.js';
 import { inputSource } from './input.js';
 import { loadTrainee } from './models.js';
 import { Progress } from './progress.js';
+import { encoding, loadTokenizer } from './texts.js';
 import {
   finishTraining,
   fitting,
@@ -17,20 +18,19 @@ import {
 } from './training.js';
 
 /** `cream sft`: one stage of the method, from a model folder to a model folder. */
-export async function trainExamples(values: TrainingValues, context: Context): Promise<void> {
+export async function trainExamples(
+  values: TrainingValues & { loss: TrainedTurns },
+  context: Context,
+): Promise<void> {
   const { signal, terminal, isQuiet } = context;
   await prepareTraining(values);
   const options = withOptions(defaultConfig().sft, { ...values });
-  const tokenizer = await Tokenizer.load(values.model);
+  const tokenizer = await loadTokenizer(values.model, values);
   const source = inputSource(values.input, signal);
   const { records } = await loadSft(source.name, source.options);
-  const encoding = { chat: values.chat, signal };
-  const promptIds = await tokenizer.promptIdsAll(records, encoding);
-  const responseIds = await tokenizer.responseIdsAll(
-    records.map(({ id, prompt, response }) => ({ id, prompt, text: response })),
-    encoding,
+  const all = await encoding(source.name, values, context, (encodingOptions) =>
+    encodeSftExamples(records, tokenizer, { ...encodingOptions, loss: values.loss }),
   );
-  const all = records.map(({ id }, i) => ({ id, promptIds: promptIds[i]!, responseIds: responseIds[i]! }));
 
   await using model = await loadTrainee(values.model, values, context);
   const progress = new Progress(terminal, { isQuiet });

@@ -1,5 +1,7 @@
 import { loadPairs, type PairRecord } from '../data/datasets.js';
-import { Tokenizer } from '../data/tokenizer.js';
+import type { ExchangeOptions } from '../data/exchange-encoder.js';
+import { responseText, templateInputsOf } from '../data/messages.js';
+import type { Tokenizer } from '../data/tokenizer.js';
 import type { CreamConfig } from '../config.js';
 import { CreamError } from '../errors.js';
 import type { Model } from '../native/model.js';
@@ -12,6 +14,7 @@ import { defaultConfig } from './defaults.js';
 import { inputSource } from './input.js';
 import { loadTrainee } from './models.js';
 import { Progress } from './progress.js';
+import { encoding, loadTokenizer } from './texts.js';
 import {
   finishTraining,
   fitting,
@@ -49,8 +52,10 @@ export async function trainPairs(values: TrainValues, context: Context): Promise
   const beta = values.beta ?? defaults.beta;
   const source = inputSource(values.input, signal);
   const { records } = await loadPairs(source.name, source.options);
-  const tokenizer = await Tokenizer.load(values.model);
-  const tokenized = await tokenise(records, tokenizer, values.chat, signal);
+  const tokenizer = await loadTokenizer(values.model, values);
+  const tokenized = await encoding(source.name, values, context, (encodingOptions) =>
+    tokenise(records, tokenizer, encodingOptions),
+  );
 
   await using model = await loadTrainee(values.model, values, context);
   const progress = new Progress(terminal, { isQuiet });
@@ -97,25 +102,28 @@ export async function trainPairs(values: TrainValues, context: Context): Promise
 async function tokenise(
   records: readonly PairRecord[],
   tokenizer: Tokenizer,
-  chat: boolean,
-  signal: AbortSignal,
+  options: ExchangeOptions,
 ): Promise<TokenizedPair[]> {
-  const encoding = { chat, signal };
-  const promptIds = await encodeMissing(records, 'promptIds', (some) =>
-    tokenizer.promptIdsAll(some, encoding),
-  );
-  const responses = (side: 'chosen' | 'rejected'): Promise<number[][]> =>
-    encodeMissing(records, `${side}Ids`, (some) =>
-      tokenizer.responseIdsAll(
-        some.map(({ id, prompt, [side]: text }) => ({ id, prompt, text })),
-        encoding,
-      ),
-    );
-  const chosenIds = await responses('chosen');
-  const rejectedIds = await responses('rejected');
-  return records.map((record, i) => {
-    for (const key of ['promptIds', 'chosenIds', 'rejectedIds'] as const) {
-      if (record[key] !== undefined) tokenizer.checkIds(record[key], `pair ${record.id}, ${key}`);
+  const idKeys = ['promptIds', 'chosenIds', 'rejectedIds'] as const;
+  const isText = (record: PairRecord) => idKeys.some((key) => record[key] === undefined);
+  const asked = records.filter(isText).map(({ id, prompt, chosen, rejected, ...row }) => ({
+    id,
+    prompt,
+    responses: [chosen, rejected],
+    ...templateInputsOf(row),
+  }));
+  const encoded = (await tokenizer.exchanges(asked, options)).values();
+  return records.map((record) => {
+    const { id, promptIds, chosenIds, rejectedIds } = record;
+    for (const key of idKeys) {
+      if (record[key] !== undefined) tokenizer.checkIds(record[key], `pair ${id}, ${key}`);
+    }
+    const exchange = isText(record) ? encoded.next().value! : undefined;
+    if (exchange !== undefined && exchange.leftOut.length > 0 && (promptIds ?? chosenIds ?? rejectedIds)) {
+      throw new CreamError(
+        'INVALID_DATA',
+        `pair ${id}: the chat template writes the prompt otherwise before a response, so text cannot stand beside ids; give all three as ids or none`,
+      );
     }
     const weight = record.weight ?? record.consistency ?? 1;
     return {
@@ -123,23 +131,14 @@ async function tokenise(
       rejectedReward: Number.NaN,
       consistency: weight,
       ...record,
+      chosen: responseText(record.chosen),
+      rejected: responseText(record.rejected),
       weight,
-      promptIds: promptIds[i]!,
-      chosenIds: chosenIds[i]!,
-      rejectedIds: rejectedIds[i]!,
+      promptIds: promptIds ?? exchange!.promptIds,
+      chosenIds: chosenIds ?? exchange!.responses[0]!,
+      rejectedIds: rejectedIds ?? exchange!.responses[1]!,
     };
   });
-}
-
-async function encodeMissing(
-  records: readonly PairRecord[],
-  key: 'promptIds' | 'chosenIds' | 'rejectedIds',
-  encode: (records: readonly PairRecord[]) => Promise<number[][]>,
-): Promise<number[][]> {
-  const missing = records.filter((record) => record[key] === undefined);
-  const encoded = await encode(missing);
-  const byId = new Map(missing.map(({ id }, i) => [id, encoded[i]!]));
-  return records.map((record) => record[key] ?? byId.get(record.id)!);
 }
 
 /** The reference of the loss is the model before its first step: where a row has no log-probs, it gives them. */

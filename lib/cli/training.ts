@@ -10,8 +10,9 @@ import type { ModelValues } from './models.js';
 import { prepareOutputFile, prepareOutputFolder } from './output.js';
 import type { Progress } from './progress.js';
 import { shortPath } from './summary.js';
+import type { TextValues } from './texts.js';
 
-export interface TrainingValues extends ModelValues {
+export interface TrainingValues extends ModelValues, TextValues {
   model: string;
   input: string;
   output: string;
@@ -28,7 +29,6 @@ export interface TrainingValues extends ModelValues {
   loraRank: number | undefined;
   loraAlpha: number | undefined;
   seed: number;
-  chat: boolean;
   metrics: string | undefined;
   json: boolean;
 }

@@ -7,9 +7,11 @@ import { Template } from './jinja/template.js';
 
 export interface RenderJob {
   source: string;
-  /** Values of JSON by the name that the template knows them by; they come before the names set here. */
+  /** Values of JSON by the name that the template knows them by: bos_token, and what the settings and the row give. */
   variables: Readonly<Record<string, unknown>>;
   messages: readonly Message[];
+  tools: readonly unknown[] | undefined;
+  documents: readonly unknown[] | undefined;
   addGenerationPrompt: boolean;
   /** Milliseconds since 1970 for strftime_now; undefined means the time of the call. */
   now: number | undefined;
@@ -39,9 +41,9 @@ function templateOf(source: string): Template {
 function render(job: RenderJob): RenderReply {
   const { messages, addGenerationPrompt, now, maxOutputLength, timeoutMs } = job;
   const variables = {
-    tools: null,
-    documents: null,
     ...job.variables,
+    tools: job.tools ?? null,
+    documents: job.documents ?? null,
     messages,
     add_generation_prompt: addGenerationPrompt,
   };

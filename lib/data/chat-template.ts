@@ -2,7 +2,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { CreamError } from '../errors.js';
-import type { Message } from '../types.js';
+import type { Message, TemplateInputs } from '../types.js';
 import type { RenderJob, RenderReply } from './chat-template-process.js';
 
 // Renders a model's chat template (Jinja2) as transformers' apply_chat_template does. A template is a program that came
@@ -10,8 +10,8 @@ import type { RenderJob, RenderReply } from './chat-template-process.js';
 // process, started when it is needed and ended when it has been idle.
 
 export interface ChatTemplateOptions {
-  /** bos_token, eos_token, ... as the template sees them. */
-  variables?: Record<string, string>;
+  /** bos_token, eos_token, ... and further variables as the template sees them. */
+  variables?: Readonly<Record<string, unknown>>;
   /** What strftime_now tells. Default: the time of the call. */
   now?: Date;
   /** Limit on one rendering. Default 2 s. */
@@ -21,7 +21,7 @@ export interface ChatTemplateOptions {
 }
 
 /** A conversation to render. */
-export interface Conversation {
+export interface Conversation extends TemplateInputs {
   messages: readonly Message[];
   /** End with the header of the assistant's turn. */
   addGenerationPrompt: boolean;
@@ -49,10 +49,13 @@ export class ChatTemplate {
 
   /** One result per conversation, in order. One that the template refuses does not disturb the others. */
   render(conversations: readonly Conversation[]): Promise<Rendering[]> {
-    const jobs = conversations.map(({ messages, addGenerationPrompt }) => ({
+    const jobs = conversations.map(({ messages, addGenerationPrompt, ...inputs }) => ({
       ...this.#job,
+      variables: { ...this.#job.variables, ...inputs.chat_template_kwargs },
       messages,
       addGenerationPrompt,
+      tools: inputs.tools,
+      documents: inputs.documents,
     }));
     return renderer.render(jobs, this.#timeoutMs);
   }

@@ -1,4 +1,5 @@
-import type { Message, PromptInput, TaskRecord } from '../types.js';
+import { isDeepStrictEqual } from 'node:util';
+import type { PromptInput, ResponseInput, TaskRecord, TemplateInputs } from '../types.js';
 import {
   field,
   type JsonlOptions,
@@ -9,6 +10,7 @@ import {
   rowError,
 } from './jsonl.js';
 import {
+  asResponse,
   finiteNumber,
   has,
   idsField,
@@ -21,6 +23,7 @@ import {
   promptField,
   responseField,
   rowId,
+  templateInputs,
   text,
 } from './rows.js';
 import { answerLabel, choiceLabel } from './labels.js';
@@ -42,25 +45,27 @@ import { type Extraction, taskPrompt } from './tasks.js';
 // `id` is used where it is given and made from file name and line where not; ids of a file differ. `label` rides
 // along for reports.
 
-export interface PromptRecord {
+export interface PromptRecord extends TemplateInputs {
   id: string;
   prompt: PromptInput;
   label?: string;
   choices?: Record<string, string>;
 }
 
-export interface SftRecord {
+export interface SftRecord extends TemplateInputs {
   id: string;
   prompt: PromptInput;
-  response: string;
+  response: ResponseInput;
+  /** Prompt and response are one conversation, whose earlier turns may be learnt too. */
+  isConversation?: boolean;
 }
 
 /** A preference pair; the fields of a run's own pairs are there when the row has them. */
-export interface PairRecord {
+export interface PairRecord extends TemplateInputs {
   id: string;
   prompt: PromptInput;
-  chosen: string;
-  rejected: string;
+  chosen: ResponseInput;
+  rejected: ResponseInput;
   promptIds?: number[];
   chosenIds?: number[];
   rejectedIds?: number[];
@@ -110,7 +115,7 @@ export function loadTask(path: string, options: JsonlOptions = {}): Promise<Json
 /** The prompt of a row of any kind. */
 export function readPrompt(given: JsonlRow, extract: Extraction = 'auto'): PromptRecord {
   const row = publicForm(given);
-  const record: PromptRecord = { id: rowId(row), prompt: '' };
+  const record: PromptRecord = { id: rowId(row), prompt: '', ...templateInputs(row) };
   if (has(row, 'prompt')) {
     record.prompt = promptField(row);
   } else if (has(row, 'messages')) {
@@ -121,7 +126,7 @@ export function readPrompt(given: JsonlRow, extract: Extraction = 'auto'): Promp
     const problem = readQuestion(row);
     checkNumber(row, problem.label, extract);
     const prompt = taskPrompt(problem, extract);
-    return { ...problem, prompt };
+    return { ...templateInputs(row), ...problem, prompt };
   } else if (has(row, 'instruction')) {
     record.prompt = instructionPrompt(row);
   } else if (has(row, 'chosen', 'rejected')) {
@@ -145,9 +150,15 @@ function checkNumber(row: JsonlRow, label: string | undefined, extract: Extracti
 
 function readSft(row: JsonlRow, extract: Extraction = 'auto'): SftRecord {
   const id = rowId(row);
+  const inputs = templateInputs(row);
   for (const key of ['completion', 'response']) {
     if (has(row, 'prompt', key)) {
-      return { id, prompt: promptField(row), response: notEmpty(row, key, responseField(row, key)) };
+      return {
+        id,
+        prompt: promptField(row),
+        response: notEmpty(row, key, responseField(row, key)),
+        ...inputs,
+      };
     }
   }
   if (has(row, 'messages')) {
@@ -159,10 +170,17 @@ function readSft(row: JsonlRow, extract: Extraction = 'auto'): SftRecord {
       'messages (before the last assistant turn)',
       conversation.slice(0, last),
     );
+    const response = asResponse(
+      row,
+      'messages (the last assistant turn)',
+      conversation.slice(last, last + 1),
+    );
     return {
       id,
       prompt,
-      response: notEmpty(row, 'the assistant turn', (conversation[last] as Message).content),
+      response: notEmpty(row, 'the assistant turn', response),
+      isConversation: true,
+      ...inputs,
     };
   }
   if (has(row, 'question', 'answer')) {
@@ -200,8 +218,9 @@ export function readPair(row: JsonlRow): PairRecord {
         prompt: promptField(row),
         chosen: responseField(row, 'chosen'),
         rejected: responseField(row, 'rejected'),
+        ...templateInputs(row),
       }
-    : { id: rowId(row), ...implicitPrompt(row) };
+    : { id: rowId(row), ...implicitPrompt(row), ...templateInputs(row) };
   for (const key of OPTIONAL_IDS) if (has(row, key)) record[key] = idsField(row, key);
   for (const key of OPTIONAL_NUMBERS) if (has(row, key)) record[key] = finiteNumber(row, key);
   for (const key of ['consistency', 'weight'] as const) {
@@ -219,12 +238,10 @@ function implicitPrompt(row: JsonlRow): Omit<PairRecord, 'id'> {
   }
   const chosen = messages(row, 'chosen');
   const rejected = messages(row, 'rejected');
-  const same = (message: Message, i: number) =>
-    message.role === rejected[i]?.role && message.content === rejected[i]?.content;
   const [lastChosen, lastRejected] = [chosen.at(-1), rejected.at(-1)];
   const isPair =
     chosen.length === rejected.length &&
-    chosen.slice(0, -1).every(same) &&
+    isDeepStrictEqual(chosen.slice(0, -1), rejected.slice(0, -1)) &&
     lastChosen?.role === 'assistant' &&
     lastRejected?.role === 'assistant';
   if (!isPair) {
@@ -234,7 +251,11 @@ function implicitPrompt(row: JsonlRow): Omit<PairRecord, 'id'> {
     );
   }
   const prompt = openConversation(row, 'chosen (before its last turn)', chosen.slice(0, -1));
-  return { prompt, chosen: lastChosen.content, rejected: lastRejected.content };
+  return {
+    prompt,
+    chosen: asResponse(row, 'chosen', [lastChosen]),
+    rejected: asResponse(row, 'rejected', [lastRejected]),
+  };
 }
 
 function readTask(given: JsonlRow): TaskProblem {
@@ -279,7 +300,7 @@ function instructionPrompt(row: JsonlRow): string {
   return input.trim() === '' ? instruction : `${instruction}\n\n${input}`;
 }
 
-function notEmpty(row: JsonlRow, what: string, response: string): string {
+function notEmpty(row: JsonlRow, what: string, response: ResponseInput): ResponseInput {
   if (response === '') throw rowError(row, `${what} is empty; give it text or remove the row`);
   return response;
 }

@@ -1,4 +1,5 @@
 import { CreamError } from '../errors.js';
+import { contentText } from './messages.js';
 import type { PromptInput } from '../types.js';
 
 // The policy as a judge: what it is asked about a response, and how the points that it gives are read.
@@ -32,7 +33,7 @@ export function judgePrompt(prompt: PromptInput, response: string, template?: st
   const request =
     typeof prompt === 'string'
       ? prompt
-      : prompt.map(({ role, content }) => `[${role}]\n${content}`).join('\n\n');
+      : prompt.map(({ role, content }) => `[${role}]\n${contentText(content)}`).join('\n\n');
   if (template !== undefined) {
     const filled = { prompt: request, response };
     return template

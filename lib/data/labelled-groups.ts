@@ -1,7 +1,8 @@
-import type { PromptInput } from '../types.js';
+import type { Message, PromptInput, ResponseInput, TemplateInputs } from '../types.js';
 import { readPair, readPrompt } from './datasets.js';
 import { field, type JsonlOptions, type JsonlRow, quote, readJsonl, rowError } from './jsonl.js';
-import { has, idsField, keysOf, promptField, rowId, text } from './rows.js';
+import { responseText } from './messages.js';
+import { has, idsField, keysOf, promptField, rowId, templateInputs, text } from './rows.js';
 import type { Extraction } from './tasks.js';
 
 // Responses of which it is known which are right: what a reward is measured on.
@@ -12,11 +13,11 @@ import type { Extraction } from './tasks.js';
 //
 // Other fields are left aside.
 
-export interface LabelledRow {
+export interface LabelledRow extends TemplateInputs {
   /** Different in every row: the row's own, with its subset before it. */
   id: string;
   prompt: PromptInput;
-  responses: ({ text: string } | { ids: number[]; text: string })[];
+  responses: { ids?: number[]; text: string; messages?: readonly Message[] }[];
   /** Index i belongs to responses[i]. */
   correct: boolean[];
   subset?: string;
@@ -48,7 +49,7 @@ export async function loadLabelledGroups(
 function readLabelled(row: JsonlRow, extract: Extraction | undefined): LabelledRow {
   const subset = has(row, 'subset') ? text(row, 'subset') : undefined;
   const id = subset === undefined ? rowId(row) : `${subset}/${rowId(row)}`;
-  const rest = { id, ...(subset === undefined ? {} : { subset }) };
+  const rest = { id, ...(subset === undefined ? {} : { subset }), ...templateInputs(row) };
   if (has(row, 'responses')) return { ...rest, prompt: promptOf(row, extract), ...flagged(row) };
   const lists = [textList(row, 'chosen'), textList(row, 'rejected')] as const;
   if (lists[0] !== undefined || lists[1] !== undefined) {
@@ -67,7 +68,12 @@ function readLabelled(row: JsonlRow, extract: Extraction | undefined): LabelledR
     );
   }
   const { prompt, chosen, rejected } = readPair(row);
-  return { ...rest, prompt, responses: [{ text: chosen }, { text: rejected }], correct: [true, false] };
+  return { ...rest, prompt, responses: [chosen, rejected].map(asLabelled), correct: [true, false] };
+}
+
+function asLabelled(response: ResponseInput): LabelledRow['responses'][number] {
+  const text = responseText(response);
+  return typeof response === 'string' ? { text } : { text, messages: response };
 }
 
 /** `question` is worded as in a task; it needs no answer here. */

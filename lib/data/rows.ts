@@ -1,9 +1,9 @@
 import { basename } from 'node:path';
 import { CreamError } from '../errors.js';
-import type { Message, PromptInput } from '../types.js';
+import type { Message, PromptInput, ResponseInput, TemplateInputs } from '../types.js';
 import { ForeignValue } from './foreign-value.js';
 import { field, fieldAsRead, type JsonlRow, quote, rowError } from './jsonl.js';
-import { checkMessages } from './messages.js';
+import { checkMessages, RESERVED_VARIABLES } from './messages.js';
 
 // Typed access to the fields of one JSONL row. Each fault is an error with file and line.
 
@@ -73,13 +73,65 @@ export function openConversation(row: JsonlRow, key: string, conversation: Messa
   return conversation;
 }
 
-/** Text, or a list with the assistant's one message. */
-export function responseField(row: JsonlRow, key: string): string {
+/**
+ * Text, or messages from the assistant's turn on. One message that has nothing but text is that text.
+ */
+export function responseField(row: JsonlRow, key: string): ResponseInput {
   const value = field(row, key);
   if (!Array.isArray(value)) return text(row, key);
-  const [message, ...others] = messages(row, key);
-  if (message?.role === 'assistant' && others.length === 0) return message.content;
-  throw rowError(row, `${key} must be text or one message of the assistant`);
+  return asResponse(row, key, messages(row, key));
+}
+
+/** Messages that answer a prompt. */
+export function asResponse(row: JsonlRow, key: string, conversation: readonly Message[]): ResponseInput {
+  const [first, ...others] = conversation;
+  if (first?.role !== 'assistant' || (others.at(-1) ?? first).role !== 'assistant') {
+    throw rowError(row, `${key} must be text, or messages that begin and end with the assistant's`);
+  }
+  const isText = others.length === 0 && Object.keys(first).length === 2 && typeof first.content === 'string';
+  return isText ? (first.content as string) : conversation;
+}
+
+/**
+ * The row's `tools`, `documents` and `chat_template_kwargs`, for the chat template. tools may be JSON text, as in TRL.
+ * Beside a prompt that is text, documents of another form are some column that is none of the template's.
+ */
+export function templateInputs(row: JsonlRow): TemplateInputs {
+  const inputs: TemplateInputs = {};
+  if (has(row, 'tools')) inputs.tools = objectList(row, 'tools');
+  const isConversation = ['prompt', 'messages', 'chosen'].some((key) => Array.isArray(field(row, key)));
+  if (has(row, 'documents') && (isConversation || isObjectList(field(row, 'documents')))) {
+    inputs.documents = objectList(row, 'documents');
+  }
+  if (has(row, 'chat_template_kwargs')) {
+    const variables = field(row, 'chat_template_kwargs');
+    if (typeof variables !== 'object' || variables === null || Array.isArray(variables)) {
+      throw rowError(row, `chat_template_kwargs must be an object {name: value}, got ${quote(variables)}`);
+    }
+    const reserved = RESERVED_VARIABLES.find((name) => Object.hasOwn(variables, name));
+    if (reserved !== undefined) {
+      throw rowError(row, `chat_template_kwargs sets ${reserved}, which the row's own fields decide`);
+    }
+    inputs.chat_template_kwargs = variables as Record<string, unknown>;
+  }
+  return inputs;
+}
+
+const isObjectList = (value: unknown): value is readonly unknown[] =>
+  Array.isArray(value) &&
+  value.every((entry) => typeof entry === 'object' && entry !== null && !Array.isArray(entry));
+
+function objectList(row: JsonlRow, key: string): readonly unknown[] {
+  let value = field(row, key);
+  if (typeof value === 'string') {
+    try {
+      value = JSON.parse(value);
+    } catch {
+      throw rowError(row, `${key} is text that is not JSON: ${quote(value)}`);
+    }
+  }
+  if (isObjectList(value)) return value;
+  throw rowError(row, `${key} must be a list of objects, got ${quote(value)}`);
 }
 
 /** A list of token ids; the model's vocabulary is checked where they are used. */

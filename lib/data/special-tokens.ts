@@ -71,11 +71,43 @@ export class SpecialTokens {
     };
   }
 
-  /** `text` with every character that special tokens are made of replaced by one that occurs in none of them. */
-  neutralize(text: string): string {
-    return Array.from(text, (character) => (this.#characters.has(character) ? NEUTRAL : character)).join('');
+  /** The first special token that stands in a text. */
+  firstIn(text: string): string | undefined {
+    if (this.#pattern === undefined) return undefined;
+    this.#pattern.lastIndex = 0;
+    return this.#pattern.exec(text)?.[0];
+  }
+
+  /**
+   * A function that replaces every character that special tokens are made of by one that occurs in none of them. Words
+   * that a template's source holds as text of its own, such as "</think>", stay, so that it still finds them: those of
+   * which no part can be part of a special token.
+   */
+  neutralizer(source: string): (text: string) => string {
+    const words = [
+      ...new Set(Array.from(source.matchAll(/'([^'\n]{2,64})'|"([^"\n]{2,64})"/g), wordOf)),
+    ].filter((word) => this.#isApart(word));
+    const characters = [...this.#characters].map(escapePattern);
+    if (characters.length === 0) return (text) => text;
+    const longestFirst = words.sort((a, b) => b.length - a.length).map(escapePattern);
+    const pattern = new RegExp([...longestFirst, ...characters].join('|'), 'gu');
+    const kept = new Set(words);
+    return (text) => text.replace(pattern, (match) => (kept.has(match) ? match : NEUTRAL));
+  }
+
+  /** No special token can begin, end or lie within the word, nor around it. */
+  #isApart(word: string): boolean {
+    for (const token of this.#byContent.keys()) {
+      if (token.includes(word) || word.includes(token)) return false;
+      for (let length = 1; length < Math.min(word.length, token.length); length += 1) {
+        if (token.endsWith(word.slice(0, length)) || token.startsWith(word.slice(-length))) return false;
+      }
+    }
+    return true;
   }
 }
+
+const wordOf = (match: RegExpMatchArray) => (match[1] ?? match[2] ?? '').replace(/\\n/g, '\n');
 
 const PRIVATE_USE_START = 0xe000;
 const PRIVATE_USE_END = 0xf8ff;

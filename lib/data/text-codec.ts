@@ -40,7 +40,7 @@ export class TextCodec {
       post_processor: null,
       model: withoutTokens(
         model,
-        new Set(special.map((token) => token.content).filter((text) => text !== unknown)),
+        new Set(special.map((token) => token.content).filter((text) => text !== unknown && !isByte(text))),
       ),
       added_tokens: files.addedTokens.filter((token) => !token.special),
     };
@@ -67,8 +67,9 @@ export class TextCodec {
     for (const id of ids as (number | undefined)[]) {
       if (id === undefined)
         throw new CreamError('INVALID_DATA', 'a text has a character that the tokenizer lacks');
-      if (this.#special.has(id) && id !== this.#unknownId) {
-        const token = this.#tokens[id] ?? '';
+      const token = this.#tokens[id] ?? '';
+      // A byte of a character that is no token is text, though files name such tokens special.
+      if (this.#special.has(id) && id !== this.#unknownId && !isByte(token)) {
         throw new CreamError(
           'INVALID_DATA',
           `a text contains ${token}, which this tokenizer cannot take as text`,
@@ -103,6 +104,8 @@ export class TextCodec {
 
 /** Characters by which byte-level tokenizers write bytes. */
 const BYTE_LEVEL = /^[\u0021-\u007e\u00a1-\u00ac\u00ae-\u0143]*$/;
+
+const isByte = (token: string) => /^<0x[0-9A-Fa-f]{2}>$/.test(token);
 
 const MAX_TOKEN_ID = 1 << 24;
 

@@ -91,10 +91,11 @@ async function readWorkload(
   { responseTokens, signal }: EstimateOptions,
 ): Promise<Workload> {
   const { data, sampling, evaluation, iterations } = config;
-  const tokenizer = await Tokenizer.load(config.model);
+  const tokenizer = await Tokenizer.load(config.model, { templateVariables: config.chatTemplate });
   const maxLength =
     config.maxLength === 'auto' ? Math.min(2048, shape.maxPositionEmbeddings) : config.maxLength;
-  const reading = { chat: data.chat, maxLength, ...(signal === undefined ? {} : { signal }) };
+  const { chat, loss, prefixMismatch } = data;
+  const reading = { chat, loss, prefixMismatch, maxLength, ...(signal === undefined ? {} : { signal }) };
 
   const workload: Workload = {
     prompts: 0,

@@ -1,8 +1,9 @@
 import { loadPrompts, loadSft, type PromptRecord } from '../data/datasets.js';
-import type { ChatMode, Tokenizer } from '../data/tokenizer.js';
+import { encodeSftExamples, type SftExample, type SftExampleOptions } from '../data/sft-examples.js';
+import { TextNotices } from '../data/text-notices.js';
+import type { ChatMode, PrefixMismatch, Tokenizer } from '../data/tokenizer.js';
 import type { Extraction } from '../data/tasks.js';
 import { CreamError } from '../errors.js';
-import type { SftExample } from '../stages/sft.js';
 import { shuffled } from './random.js';
 
 // A run's data as tokens. Every record that was read is used or counted as dropped; one length limit holds for
@@ -18,12 +19,25 @@ export interface InputOptions {
   maxLength: number;
   extract?: Extraction;
   signal?: AbortSignal;
+  warn?: (code: string, message: string) => void;
 }
 
 export type Prompt = PromptRecord & { promptIds: number[] };
 
 const optional = <Key extends string, Value>(key: Key, value: Value | undefined) =>
   (value === undefined ? {} : { [key]: value }) as { [K in Key]?: Value };
+
+/** Encodes a file's texts and tells once what is surprising in them. */
+async function encodeTold<T>(
+  path: string,
+  { warn }: InputOptions,
+  encode: (notices: TextNotices) => Promise<T>,
+): Promise<T> {
+  const notices = new TextNotices();
+  const result = await encode(notices);
+  for (const { code, message } of notices.warnings(path)) warn?.(code, message);
+  return result;
+}
 
 /** Prompts with room for `maxNewTokens` after them. */
 export async function readPrompts(
@@ -36,7 +50,9 @@ export async function readPrompts(
     ...optional('signal', signal),
     ...optional('extract', extract),
   });
-  const ids = await tokenizer.promptIdsAll(records, { chat, ...optional('signal', signal) });
+  const ids = await encodeTold(path, options, (notices) =>
+    tokenizer.promptIdsAll(records, { chat, notices, ...optional('signal', signal) }),
+  );
   const prompts = records
     .map((record, index): Prompt => ({ ...record, promptIds: ids[index]! }))
     .filter(({ promptIds }) => promptIds.length + maxNewTokens <= maxLength);
@@ -55,28 +71,29 @@ export async function readPrompts(
 export async function readSftExamples(
   path: string,
   tokenizer: Tokenizer,
-  options: InputOptions,
+  options: InputOptions & Pick<SftExampleOptions, 'loss'> & { prefixMismatch: PrefixMismatch },
 ): Promise<{ examples: SftExample[]; dropped: Dropped }> {
-  const { chat, maxLength, signal } = options;
+  const { chat, maxLength, signal, loss, prefixMismatch } = options;
   const { records } = await loadSft(path, optional('signal', signal));
-  const encoding = { chat, ...optional('signal', signal) };
-  const promptIds = await tokenizer.promptIdsAll(records, encoding);
-  const responseIds = await tokenizer.responseIdsAll(
-    records.map(({ id, prompt, response }) => ({ id, prompt, text: response })),
-    encoding,
+  const all = await encodeTold(path, options, (notices) =>
+    encodeSftExamples(records, tokenizer, {
+      chat,
+      loss,
+      prefixMismatch,
+      notices,
+      ...optional('signal', signal),
+    }),
   );
-  const examples = records
-    .map(
-      ({ id }, index): SftExample => ({ id, promptIds: promptIds[index]!, responseIds: responseIds[index]! }),
-    )
-    .filter((example) => example.promptIds.length + example.responseIds.length <= maxLength);
+  const examples = all.filter(
+    (example) => example.promptIds.length + example.responseIds.length <= maxLength,
+  );
   if (examples.length === 0) {
     throw new CreamError(
       'INVALID_DATA',
       `${path}: every example is longer than maxLength ${maxLength}; raise it`,
     );
   }
-  return { examples, dropped: { tooLong: records.length - examples.length } };
+  return { examples, dropped: { tooLong: all.length - examples.length } };
 }
 
 /** How many prompts an iteration gets: the setting, or an even share. Throws when there are not enough. */

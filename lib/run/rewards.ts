@@ -3,7 +3,7 @@ import type { CreamConfig } from '../config.js';
 import { readCheckpoint } from '../data/checkpoint.js';
 import { checkJudgeTemplate } from '../data/judge-prompt.js';
 import { isSameTokenizer } from '../data/same-tokenizer.js';
-import { Tokenizer } from '../data/tokenizer.js';
+import { loadRewardTokenizer } from '../data/tokenizer.js';
 import { RewardModel } from '../native/reward-model.js';
 import { scoringNeeds } from '../scoring-needs.js';
 import { judge, type JudgedGroup } from '../stages/judge.js';
@@ -24,7 +24,7 @@ export async function checkRewardSettings(config: CreamConfig): Promise<void> {
   if (config.iterations === 0) return;
   if (model !== undefined) {
     await readCheckpoint(model, 'reward');
-    await Tokenizer.load(model);
+    await loadRewardTokenizer(model, config.chatTemplate);
   }
   await judgeTemplate(config);
 }
@@ -180,15 +180,17 @@ function warnUnreadable(
 }
 
 async function askRewardModel(
-  { run }: World,
+  { run, tokenizer: own }: World,
   info: StageInfo,
   groups: readonly ScoredGroup[],
 ): Promise<{ rewards: Map<string, readonly number[]> } & NonNullable<RewardCounts['rewardModel']>> {
   const { config, record, signal } = run;
   const directory = config.reward.model!;
   const isSame = await isSameTokenizer(config.model, directory);
-  const tokenizer = isSame ? undefined : await Tokenizer.load(directory, { now: new Date(record.created) });
-  const lacksTemplate = tokenizer?.hasChatTemplate === false && config.data.chat === true;
+  const tokenizer = isSame
+    ? own
+    : await loadRewardTokenizer(directory, config.chatTemplate, { now: new Date(record.created) });
+  const lacksTemplate = !tokenizer.hasChatTemplate && config.data.chat === true;
   if (lacksTemplate) {
     run.warn('reward-model-chat', `${directory} has no chat template; prompts are given to it as text`, info);
   }
@@ -200,7 +202,9 @@ async function askRewardModel(
     groups,
     (chunk) =>
       modelRewards(chunk, model, {
-        ...(tokenizer === undefined ? {} : { tokenizer }),
+        tokenizer,
+        keepsIds: isSame,
+        readAt: config.reward.readAt,
         chat: lacksTemplate ? false : config.data.chat,
         maxTokensPerBatch: config.score.maxTokensPerBatch,
         signal,
@@ -218,7 +222,7 @@ async function askRewardModel(
   }
   return {
     rewards: new Map(scored.map(({ id, rewards }) => [id, rewards])),
-    reencoded: tokenizer !== undefined,
+    reencoded: !isSame,
     tooLong,
     mean: meanOfFinite(scored.flatMap(({ rewards }) => rewards)),
   };

@@ -3,7 +3,7 @@ import { Tokenizer } from '../data/tokenizer.js';
 import { CreamError } from '../errors.js';
 import { deviceMemory, resolveDevice } from '../native/device.js';
 import { Model } from '../native/model.js';
-import type { SftExample } from '../stages/sft.js';
+import type { SftExample } from '../data/sft-examples.js';
 import type { Group } from '../types.js';
 import {
   type Dropped,
@@ -77,11 +77,22 @@ export async function openWorld(run: Run): Promise<World> {
     warn: (code, message) => run.warn(code, message),
   });
   // Chat templates may print the date: a continued run must render what the first process did.
-  const tokenizer = await Tokenizer.load(config.model, { now: new Date(record.created) });
+  const tokenizer = await Tokenizer.load(config.model, {
+    now: new Date(record.created),
+    templateVariables: config.chatTemplate,
+  });
   const { config: modelConfig } = await models.policy(0);
   const maxLength = resolveMaxLength(config.maxLength, modelConfig.maxPositionEmbeddings);
   await checkRewardSettings(config);
-  const reading = { chat: data.chat, maxLength, extract: data.extract, signal };
+  const reading = {
+    chat: data.chat,
+    maxLength,
+    extract: data.extract,
+    loss: data.loss,
+    prefixMismatch: data.prefixMismatch,
+    signal,
+    warn: (code: string, message: string) => run.warn(code, message),
+  };
 
   const warnDropped = (path: string, { tooLong }: Dropped) => {
     if (tooLong > 0)

@@ -1,4 +1,5 @@
 import { candidatesOf, type Choice, type ChoiceOptions, choosePair } from '../choose-pair.js';
+import { templateInputsOf } from '../data/messages.js';
 import { CreamError } from '../errors.js';
 import type { NoPairReason, PairChoices, PreferencePair, RankedGroup, ScoredGroup } from '../types.js';
 
@@ -128,6 +129,7 @@ function toPair(
     id: group.id,
     prompt: group.prompt,
     promptIds: group.promptIds,
+    ...templateInputsOf(group),
     chosen: chosen.response.text,
     chosenIds: chosen.response.ids,
     rejected: rejected.response.text,

@@ -1,9 +1,10 @@
 import { wilsonInterval } from '../accuracy.js';
 import type { LabelledRow } from '../data/labelled-groups.js';
 import { rewardBenchScore, type RewardBenchScore } from '../data/reward-bench.js';
-import type { ChatMode } from '../data/tokenizer.js';
+import type { Exchange, ExchangeInput, ExchangeOptions } from '../data/exchange-encoder.js';
+import { templateInputsOf } from '../data/messages.js';
 import { CreamError } from '../errors.js';
-import type { Group, PromptInput } from '../types.js';
+import type { Group } from '../types.js';
 
 // Ranking accuracy of a reward: of two responses to one prompt, one right and one wrong, how often is the right one's
 // reward higher?
@@ -16,14 +17,7 @@ export interface LabelledGroup extends Group {
 
 /** What encoding needs of a tokenizer: `Tokenizer` of lib/data/tokenizer.ts has it. */
 export interface GroupTokenizer {
-  promptIdsAll(
-    prompts: readonly { id: string; prompt: PromptInput }[],
-    options: { chat?: ChatMode; signal?: AbortSignal },
-  ): Promise<number[][]>;
-  responseIdsAll(
-    responses: readonly { id: string; text: string; prompt: PromptInput }[],
-    options: { chat?: ChatMode; signal?: AbortSignal },
-  ): Promise<number[][]>;
+  exchanges(inputs: readonly ExchangeInput[], options: ExchangeOptions): Promise<Exchange[]>;
   checkIds(ids: Iterable<number>, what: string): void;
 }
 
@@ -31,28 +25,25 @@ export interface GroupTokenizer {
 export async function encodeLabelled(
   rows: readonly LabelledRow[],
   tokenizer: GroupTokenizer,
-  { chat, maxLength, signal }: { chat: ChatMode; maxLength: number; signal?: AbortSignal | undefined },
+  { maxLength, ...options }: ExchangeOptions & { maxLength: number },
 ): Promise<{ groups: LabelledGroup[]; tooLong: number }> {
-  const options = { chat, ...(signal === undefined ? {} : { signal }) };
-  const promptIds = await tokenizer.promptIdsAll(rows, options);
-  const texts = rows.flatMap(({ id, prompt, responses }) =>
-    responses.flatMap((response) => ('ids' in response ? [] : [{ id, prompt, text: response.text }])),
-  );
-  const encoded = (await tokenizer.responseIdsAll(texts, options)).values();
-  const all = rows.map(({ id, prompt, responses, correct, subset }, row): LabelledGroup => {
-    const own = promptIds[row]!;
-    return {
-      id,
-      prompt,
-      promptIds: own,
-      responses: responses.map((response) => {
-        if ('ids' in response) tokenizer.checkIds(response.ids, `prompt ${id}`);
-        const ids = 'ids' in response ? response.ids : encoded.next().value!;
-        return { ids, text: response.text, finishReason: 'stop' };
-      }),
-      correct,
-      ...(subset === undefined ? {} : { subset }),
-    };
+  const inputs = rows.map(({ id, prompt, responses, ...row }) => ({
+    id,
+    prompt,
+    responses: responses.flatMap(({ ids, text, messages }) => (ids === undefined ? [messages ?? text] : [])),
+    ...templateInputsOf(row),
+  }));
+  const exchanges = await tokenizer.exchanges(inputs, options);
+  const all = rows.map((row, i): LabelledGroup => {
+    const { promptIds, responses: texts, leftOut } = exchanges[i]!;
+    const hasIds = row.responses.some(({ ids }) => ids !== undefined);
+    if (hasIds && leftOut.length > 0) {
+      throw new CreamError(
+        'INVALID_DATA',
+        `prompt ${row.id}: the chat template writes the prompt otherwise before a response, so text cannot stand beside ids; give all as text or all as ids`,
+      );
+    }
+    return labelledGroup(row, promptIds, texts, tokenizer);
   });
   const groups = all.filter(({ promptIds: { length }, responses }) =>
     responses.every(({ ids }) => length + ids.length <= maxLength),
@@ -62,6 +53,24 @@ export async function encodeLabelled(
     'INVALID_DATA',
     `none of ${all.length} prompts fits with its responses into ${maxLength} tokens`,
   );
+}
+
+/** A row with its tokens: `texts` are those of the responses that have no ids. */
+export function labelledGroup(
+  { responses, ...row }: LabelledRow,
+  promptIds: number[],
+  texts: readonly number[][],
+  tokenizer: Pick<GroupTokenizer, 'checkIds'>,
+): LabelledGroup {
+  const rest = texts.values();
+  return {
+    ...row,
+    promptIds,
+    responses: responses.map(({ ids, ...response }) => {
+      if (ids !== undefined) tokenizer.checkIds(ids, `prompt ${row.id}`);
+      return { ...response, ids: ids ?? rest.next().value ?? [], finishReason: 'stop' };
+    }),
+  };
 }
 
 /** implicit: beta times the log-prob ratio of policy and reference. worst-of: the lower of the policy's and the previous policy's. */

@@ -1,5 +1,8 @@
-import type { ChatMode } from '../data/tokenizer.js';
-import type { Group, PromptInput } from '../types.js';
+import type { ChatMode, EncodingOptions, WholeConversation, WholeInput } from '../data/exchange-encoder.js';
+import { templateInputsOf } from '../data/messages.js';
+import type { TextNotices } from '../data/text-notices.js';
+import { commonPrefixLength } from '../data/turns.js';
+import type { Group } from '../types.js';
 
 /** What scoring by a reward model needs of it. */
 export interface RewardScorer {
@@ -10,24 +13,30 @@ export interface RewardScorer {
   ): Promise<number[][]>;
 }
 
-/** The reward model's own tokenizer, where it is not the policy's. */
+/** The reward model's tokenizer: `Tokenizer` of lib/data/tokenizer.ts has it. */
 export interface RewardTokenizer {
-  promptIdsAll(
-    prompts: readonly { id: string; prompt: PromptInput }[],
-    options: { chat?: ChatMode; signal?: AbortSignal },
-  ): Promise<number[][]>;
-  responseIdsAll(
-    responses: readonly { id: string; text: string; prompt: PromptInput }[],
-    options: { chat?: ChatMode; stop?: boolean; signal?: AbortSignal },
-  ): Promise<number[][]>;
+  conversations(
+    inputs: readonly WholeInput[],
+    options: EncodingOptions,
+  ): Promise<Pick<WholeConversation, 'ids' | 'end'>[]>;
 }
 
+/**
+ * The token at which the logit is read. conversation-end: the last that the chat template writes of the whole
+ * conversation, which may be a newline behind the end of the turn, as in TRL's RewardTrainer. turn-end: the token that
+ * ends the turn.
+ */
+export type ReadAt = 'conversation-end' | 'turn-end';
+
 export interface RewardModelOptions {
-  /** Left out where both tokenizers are the same: then the sampled ids are what is scored. */
-  tokenizer?: RewardTokenizer;
+  tokenizer: RewardTokenizer;
+  /** The groups' ids are of the same tokenizer and chat template: sampled ids are what is scored. */
+  keepsIds: boolean;
+  readAt: ReadAt;
   chat: ChatMode;
   maxTokensPerBatch: number;
   signal?: AbortSignal | undefined;
+  notices?: TextNotices;
 }
 
 /** Index i belongs to responses[i]. */
@@ -41,8 +50,8 @@ export interface ModelRewards {
 
 /**
  * The reward that a model of its own gives every response to its prompt. Equal responses are scored once, so that they
- * tie. With a tokenizer, prompt and response are encoded anew, in the reward model's chat template; a response that was
- * cut by the length limit gets no end of turn.
+ * tie. Where the tokenizer is another one, prompt and response are encoded anew, in the reward model's chat template; a
+ * response that was cut by the length limit gets no end of turn.
  */
 export async function modelRewards(
   groups: readonly Group[],
@@ -53,8 +62,8 @@ export async function modelRewards(
   const distinct = groups.map(({ responses }) => {
     const places = new Map<string, number>();
     const firsts: number[] = [];
-    const indices = responses.map(({ ids }, i) => {
-      const key = ids.join();
+    const indices = responses.map(({ ids, text, messages }, i) => {
+      const key = ids.length > 0 ? ids.join() : JSON.stringify(messages ?? text);
       const place = places.get(key) ?? firsts.push(i) - 1;
       places.set(key, place);
       return place;
@@ -91,36 +100,45 @@ export async function modelRewards(
   });
 }
 
-/** Ids of the prompts and of the responses at the given places, as the reward model reads them. */
+/** What the reward model reads of the responses at the given places, behind what all of a group begin with. */
 async function encode(
   groups: readonly Group[],
   places: readonly (readonly number[])[],
-  { tokenizer, chat, signal }: RewardModelOptions,
+  { tokenizer, keepsIds, readAt, chat, signal, notices }: RewardModelOptions,
 ): Promise<{ promptIds: number[]; responses: number[][] }[]> {
-  if (tokenizer === undefined) {
-    return groups.map(({ promptIds, responses }, g) => ({
-      promptIds,
-      responses: places[g]!.map((i) => responses[i]!.ids),
-    }));
-  }
-  const encoding = { chat, ...(signal === undefined ? {} : { signal }) };
-  const prompts = await tokenizer.promptIdsAll(groups, encoding);
-  const texts = groups.flatMap(({ id, prompt, responses }, g) =>
-    places[g]!.map((i) => ({ g, id, prompt, text: responses[i]!.text, isCut: isCut(responses[i]!) })),
+  const asked = groups.flatMap(({ id, prompt, responses, ...group }, g) =>
+    places[g]!.map((i) => {
+      const { ids, text, messages, finishReason } = responses[i]!;
+      const isKept = keepsIds && ids.length > 0;
+      const isCut = finishReason === 'length';
+      const input = { id, prompt, response: messages ?? text, isCut, ...templateInputsOf(group) };
+      // Of ids that are kept only what stands behind a finished turn is asked for.
+      return { g, ids, isKept, input, isAsked: !isKept || (readAt === 'conversation-end' && !isCut) };
+    }),
   );
-  const result = prompts.map((promptIds) => ({ promptIds, responses: [] as number[][] }));
-  const [whole, cut] = await Promise.all([
-    tokenizer.responseIdsAll(
-      texts.filter((text) => !text.isCut),
-      { ...encoding, stop: true },
-    ),
-    tokenizer.responseIdsAll(
-      texts.filter((text) => text.isCut),
-      { ...encoding, stop: false },
-    ),
-  ]);
-  for (const { g, isCut: open } of texts) result[g]!.responses.push((open ? cut : whole).shift()!);
-  return result;
+  const wholes = await tokenizer.conversations(
+    asked.filter(({ isAsked }) => isAsked).map(({ input }) => input),
+    { chat, ...(signal === undefined ? {} : { signal }), ...(notices === undefined ? {} : { notices }) },
+  );
+  const rest = wholes.values();
+  const read = groups.map(() => [] as number[][]);
+  for (const { g, ids, isKept, isAsked } of asked) {
+    const whole = isAsked ? rest.next().value! : { ids: [], end: 0 };
+    if (isKept) {
+      const behind = whole.ids[whole.end - 1] === ids.at(-1) ? whole.ids.slice(whole.end) : [];
+      read[g]!.push([...groups[g]!.promptIds, ...ids, ...behind]);
+    } else {
+      read[g]!.push(readAt === 'turn-end' ? whole.ids.slice(0, whole.end) : [...whole.ids]);
+    }
+  }
+  return read.map((sequences) => {
+    // The pass shares what all begin with; each needs a token of its own, whose logit is read.
+    const shortest = Math.min(...sequences.map(({ length }) => length));
+    const first = sequences[0] ?? [];
+    const shared = sequences.reduce(
+      (least, one) => Math.min(least, commonPrefixLength(first, one)),
+      shortest - 1,
+    );
+    return { promptIds: first.slice(0, shared), responses: sequences.map((ids) => ids.slice(shared)) };
+  });
 }
-
-const isCut = ({ finishReason }: Group['responses'][number]) => finishReason === 'length';

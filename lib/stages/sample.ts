@@ -1,9 +1,10 @@
 import type { CreamConfig } from '../config.js';
 import { CreamError } from '../errors.js';
-import type { Group, PromptInput, Response } from '../types.js';
+import { templateInputsOf } from '../data/messages.js';
+import type { Group, PromptInput, Response, TemplateInputs } from '../types.js';
 
 /** A prompt as the model sees it. */
-export interface TokenizedPrompt {
+export interface TokenizedPrompt extends TemplateInputs {
   id: string;
   prompt: PromptInput;
   promptIds: number[];
@@ -80,7 +81,7 @@ export async function sample(
     responses[promptIndex]![index] = response;
     onResponse?.(response);
   }
-  return prompts.map(({ id, prompt, promptIds, label }, index) => {
+  return prompts.map(({ id, prompt, promptIds, label, ...row }, index) => {
     const complete = responses[index]!.filter((response) => response !== undefined);
     if (complete.length !== options.n) {
       throw new CreamError(
@@ -88,6 +89,13 @@ export async function sample(
         `prompt ${id} got ${complete.length} responses in place of ${options.n}`,
       );
     }
-    return { id, prompt, promptIds, responses: complete, ...(label === undefined ? {} : { label }) };
+    return {
+      id,
+      prompt,
+      promptIds,
+      responses: complete,
+      ...(label === undefined ? {} : { label }),
+      ...templateInputsOf(row),
+    };
   });
 }

@@ -1,20 +1,13 @@
 import type { TrainingOptions } from '../config.js';
+import type { SftExample } from '../data/sft-examples.js';
 import { CreamError } from '../errors.js';
 import { boundOf, boundWatch } from '../run/training-memory.js';
 import { runTraining, type StepResult, type Training } from '../run/training.js';
 
-/** A prompt and the response to learn, as tokens; the loss is taken on response tokens only. */
-export interface SftExample {
-  id: string;
-  promptIds: number[];
-  /** The stop token included. */
-  responseIds: number[];
-}
-
 /** What supervised fine-tuning needs of an optimizer over a model. */
 export interface SftTrainer {
   sftStep(
-    batch: { promptIds: readonly number[]; responseIds: readonly number[] }[],
+    batch: { promptIds: readonly number[]; responseIds: readonly number[]; trained?: readonly number[] }[],
     options: { learningRate: number; maxTokensPerBatch: number },
   ): Promise<{
     loss: number;
@@ -47,7 +40,7 @@ export async function sft(
   const watchBound = boundWatch(maxTokensPerBatch, training.onWarning);
   const step = async (batch: SftExample[], learningRate: number): Promise<StepResult> => {
     const metrics = await trainer.sftStep(
-      batch.map(({ promptIds, responseIds }) => ({ promptIds, responseIds })),
+      batch.map(({ id: _, ...example }) => example),
       { learningRate, maxTokensPerBatch },
     );
     watchBound(metrics.maxTokensPerBatch ?? maxTokensPerBatch);

@@ -225,8 +225,8 @@ t.test('SFT examples: the response is what the assistant says last', async (t) =
     { id: 'a', prompt: 'p', response: ' c' },
     { id: 'b', prompt: [user('p')], response: 'c' },
     { id: 'c', prompt: 'p', response: 'c' },
-    { id: 'd', prompt: [user('1'), assistant('2'), user('3')], response: '4' },
-    { id: 'e', prompt: [user('1')], response: '2' },
+    { id: 'd', prompt: [user('1'), assistant('2'), user('3')], response: '4', isConversation: true },
+    { id: 'e', prompt: [user('1')], response: '2', isConversation: true },
     { id: 'f', prompt: 'Is it?', response: 'yes' },
     { id: 'g', prompt: 'Do', response: 'done' },
   ]);
@@ -303,7 +303,7 @@ t.test('a row that cannot be used is refused with what it has and what is wanted
     [
       loadSft,
       { prompt: 'p', completion: [user('x')] },
-      /completion must be text or one message of the assistant/,
+      /completion must be text, or messages that begin and end with the assistant's/,
     ],
     [loadSft, { messages: [user('x')] }, /messages has no turn of the assistant/],
     [loadSft, { messages: [assistant('x')] }, /has no message of the user/],

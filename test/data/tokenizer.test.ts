@@ -282,7 +282,7 @@ t.test('a response continues its prompt and ends with the stop token', async (t)
     const [user] = golden.models[name]?.chats.filter((chat) => chat.name === 'three turns') ?? [];
     const [question, answer] = (user as { messages: Message[] }).messages as [Message, Message];
     const prompt = await tokenizer.promptIds([question]);
-    const response = await tokenizer.responseIds(answer.content, { prompt: [question] });
+    const response = await tokenizer.responseIds(answer.content as string, { prompt: [question] });
     t.strictSame([...prompt, ...response], user?.ids.slice(0, prompt.length + response.length), name);
     const trims = name === 'llama-3.1';
     t.equal(

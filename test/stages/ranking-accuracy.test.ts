@@ -99,12 +99,16 @@ t.test('what is no labelled row is refused by file and line', async (t) => {
   await t.rejects(loadLabelledGroups(file()), { code: 'INVALID_DATA', message: /has no rows/ });
 });
 
+const codes = (text: string) => Array.from(text, (c) => c.codePointAt(0)!);
+
 /** Characters are tokens; 0 ends a response. */
 const tokenizer: GroupTokenizer = {
-  promptIdsAll: async (prompts) =>
-    prompts.map(({ prompt }) => Array.from(prompt as string, (c) => c.codePointAt(0)!)),
-  responseIdsAll: async (responses) =>
-    responses.map(({ text }) => [...Array.from(text, (c) => c.codePointAt(0)!), 0]),
+  exchanges: async (inputs) =>
+    inputs.map(({ prompt, responses }) => ({
+      promptIds: codes(prompt as string),
+      responses: responses.map((text) => [...codes(text as string), 0]),
+      leftOut: [],
+    })),
   checkIds: (ids, what) => {
     for (const id of ids) if (id > 1000) throw new Error(`${what}: ${id}`);
   },

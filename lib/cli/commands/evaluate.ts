@@ -1,6 +1,7 @@
 import { defineCommand } from '../command.js';
 import {
   ADAPTER_OPTION,
+  CHAT_OPTIONS,
   MODEL_OPTIONS,
   choice,
   flag,
@@ -50,7 +51,7 @@ export const evaluateCommand = defineCommand({
     topP: number('of the sampled answers', { above: 0, max: 1, defaultText: '1' }),
     limit: integer('use only the first problems', { min: 1 }),
     seed: seed(),
-    chat: flag("put questions into the model's chat template as a user's turn"),
+    ...CHAT_OPTIONS,
     json: flag('the result as one JSON object on standard output'),
     ...ADAPTER_OPTION,
     ...MODEL_OPTIONS,

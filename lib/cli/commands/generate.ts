@@ -1,5 +1,15 @@
 import { defineCommand } from '../command.js';
-import { ADAPTER_OPTION, MODEL_OPTIONS, flag, integer, number, path, seed, text } from '../options.js';
+import {
+  ADAPTER_OPTION,
+  CHAT_OPTIONS,
+  MODEL_OPTIONS,
+  flag,
+  integer,
+  number,
+  path,
+  seed,
+  text,
+} from '../options.js';
 
 export const generateCommand = defineCommand({
   name: 'generate',
@@ -24,7 +34,7 @@ export const generateCommand = defineCommand({
       defaultText: "the model's, or 0",
     }),
     seed: seed(),
-    chat: flag("put text prompts into the model's chat template as a user's turn"),
+    ...CHAT_OPTIONS,
     json: flag('one JSON object per response: promptId, sample, text, ids, logprobs, finishReason'),
     ...ADAPTER_OPTION,
     ...MODEL_OPTIONS,

@@ -1,5 +1,16 @@
 import { defineCommand } from '../command.js';
-import { ADAPTER_OPTION, MODEL_OPTIONS, choice, flag, integer, path, text } from '../options.js';
+import {
+  ADAPTER_OPTION,
+  CHAT_OPTIONS,
+  PREFIX_OPTION,
+  READ_AT_OPTION,
+  MODEL_OPTIONS,
+  choice,
+  flag,
+  integer,
+  path,
+  text,
+} from '../options.js';
 
 export const rankingCommand = defineCommand({
   name: 'ranking',
@@ -23,7 +34,9 @@ export const rankingCommand = defineCommand({
     extract: choice('how rows with a question are worded', ['auto', 'choice', 'number', 'exact'], {
       default: 'auto',
     }),
-    chat: flag("put text prompts into the model's chat template as a user's turn"),
+    ...CHAT_OPTIONS,
+    ...PREFIX_OPTION,
+    ...READ_AT_OPTION,
     limit: integer('use only the first rows', { min: 1 }),
     maxTokensPerBatch: integer('tokens in one forward pass', { min: 1, defaultText: '16384' }),
     name: text('name of the data', { defaultText: "the file's" }),

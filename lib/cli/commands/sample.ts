@@ -1,5 +1,5 @@
 import { defineCommand } from '../command.js';
-import { ADAPTER_OPTION, MODEL_OPTIONS, flag, integer, number, path, text } from '../options.js';
+import { ADAPTER_OPTION, CHAT_OPTIONS, MODEL_OPTIONS, integer, number, path, text } from '../options.js';
 
 export const sampleCommand = defineCommand({
   name: 'sample',
@@ -24,7 +24,7 @@ export const sampleCommand = defineCommand({
     stream: text('name of the draw: the same prompts get other responses under another name', {
       defaultText: 'iteration-1',
     }),
-    chat: flag("put text prompts into the model's chat template as a user's turn"),
+    ...CHAT_OPTIONS,
     ...ADAPTER_OPTION,
     ...MODEL_OPTIONS,
   },

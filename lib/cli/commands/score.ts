@@ -1,5 +1,16 @@
 import { defineCommand } from '../command.js';
-import { ADAPTER_OPTION, MODEL_OPTIONS, choice, flag, integer, number, path } from '../options.js';
+import {
+  ADAPTER_OPTION,
+  CHAT_OPTIONS,
+  PREFIX_OPTION,
+  READ_AT_OPTION,
+  MODEL_OPTIONS,
+  choice,
+  flag,
+  integer,
+  number,
+  path,
+} from '../options.js';
 
 export const scoreCommand = defineCommand({
   name: 'score',
@@ -21,7 +32,9 @@ export const scoreCommand = defineCommand({
     lengthNormalize: flag('divide rewards by the number of tokens'),
     perToken: flag('add tokenLogprobs, one list per response'),
     appendStop: flag('score the stop token after responses that are given as text'),
-    chat: flag("put text prompts into the model's chat template as a user's turn"),
+    ...CHAT_OPTIONS,
+    ...PREFIX_OPTION,
+    ...READ_AT_OPTION,
     maxTokensPerBatch: integer('tokens in one forward pass', { min: 1, defaultText: '16384' }),
     ...ADAPTER_OPTION,
     previousAdapter: path('in place of --previous: a LoRA adapter over the model'),

@@ -1,5 +1,7 @@
 import {
   ADAPTER_OPTION,
+  CHAT_OPTIONS,
+  PREFIX_OPTION,
   MODEL_OPTIONS,
   type Options,
   choice,
@@ -38,7 +40,8 @@ export function trainingOptions(defaults: { epochs: string; learningRate: string
       defaultText: "2048 or the model's context",
     }),
     seed: integer('decides the order of the examples', { min: 0, default: 0 }),
-    chat: flag("put text prompts into the model's chat template as a user's turn"),
+    ...CHAT_OPTIONS,
+    ...PREFIX_OPTION,
     metrics: path('file for the metrics of every step (JSON lines)'),
     json: flag('the result as one JSON object on standard output'),
     loraRank: integer('train a new LoRA adapter of this rank on every matrix, not the weights', {
