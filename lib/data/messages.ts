@@ -1,5 +1,6 @@
 import { CreamError } from '../errors.js';
 import type { Message, MessageContent, ResponseInput, TemplateInputs } from '../types.js';
+import { ForeignValue } from './foreign-value.js';
 import { quote } from './jsonl.js';
 
 // The roles are a closed list because templates write them next to special tokens, some inside of one ("<|user|>").
@@ -35,11 +36,24 @@ export function checkMessages(value: unknown): Message[] {
         `message ${i + 1} has the role ${quote(role)}; known are ${wanted}`,
       );
     }
+    refuseForeign(message, `message ${i + 1}`);
     const isAbsent = content === undefined || content === null;
     const saysElse = Object.values(others).some((field) => !isEmpty(field));
     if (isAbsent ? !saysElse : typeof content !== 'string') checkParts(content, i);
     return message as Message;
   });
+}
+
+/** What has no form in JSON cannot reach a chat template: neither a date of Parquet nor a number that no double holds. */
+export function refuseForeign(value: unknown, where: string): void {
+  if (value instanceof ForeignValue) {
+    throw new CreamError(
+      'INVALID_DATA',
+      `${where} is of another kind in the file, ${value.toJSON()}; store it as the text or number that is meant`,
+    );
+  }
+  if (typeof value !== 'object' || value === null) return;
+  for (const [key, inner] of Object.entries(value)) refuseForeign(inner, `${where}.${key}`);
 }
 
 const isEmpty = (field: unknown) =>

@@ -3,7 +3,7 @@ import { CreamError } from '../errors.js';
 import type { Message, PromptInput, ResponseInput, TemplateInputs } from '../types.js';
 import { ForeignValue } from './foreign-value.js';
 import { field, fieldAsRead, type JsonlRow, quote, rowError } from './jsonl.js';
-import { checkMessages, RESERVED_VARIABLES } from './messages.js';
+import { checkMessages, refuseForeign, RESERVED_VARIABLES } from './messages.js';
 
 // Typed access to the fields of one JSONL row. Each fault is an error with file and line.
 
@@ -114,6 +114,7 @@ export function templateInputs(row: JsonlRow): TemplateInputs {
     }
     inputs.chat_template_kwargs = variables as Record<string, unknown>;
   }
+  located(row, 'the chat template', () => refuseForeign(inputs, 'what the row gives it'));
   return inputs;
 }
 
