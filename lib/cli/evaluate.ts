@@ -118,7 +118,8 @@ function checkOptions(values: EvaluateValues, definition: TaskDefinition | undef
     without({ shots, examples, sampler, 'examples-seed': examplesSeed }, 'without --scoring harness');
   if (scoring === 'generate') return;
   const because = `with --scoring ${scoring}`;
-  if (scoring !== 'both') without({ samples, chat, 'chat-template': values.chatTemplate, extract, stop: values.stop }, because);
+  if (scoring !== 'both')
+    without({ samples, chat, 'chat-template': values.chatTemplate, extract, stop: values.stop }, because);
   if (scoring === 'options') without({ 'max-new-tokens': maxNewTokens }, because);
   if (scoring === 'harness') {
     if (definition === undefined)
