@@ -356,7 +356,7 @@ t.test('wrong arguments are refused by name', async (t) => {
   await t.rejects(trainer.sftStep([], 0.1, 16, token), refused(/no examples/));
   await t.rejects(
     trainer.sftStep([{ promptIds: randomIds(300, 1), responseIds: randomIds(213, 2) }], 0.1, 16, token),
-    refused(/example 0: prompt and response have 513 tokens, but the model has 512 positions/),
+    refused(/example 0: prompt and response take 513 positions, but the model has 512/),
   );
   const pair = { promptIds: ids(1), chosenIds: ids(2), rejectedIds: ids(3) };
   const complete = { ...pair, consistency: 0.5, referenceChosen: -1, referenceRejected: -1 };
