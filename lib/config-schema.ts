@@ -246,6 +246,22 @@ export const configSchema = z.strictObject({
     temperature: positive.default(0.8).describe('Sampling temperature.'),
     topP: z.number().positive().max(1).default(0.95).describe('Nucleus sampling; 1 = off.'),
     topK: z.int().min(0).default(0).describe('Keep the k likeliest tokens; 0 = off.'),
+    minP: z
+      .number()
+      .min(0)
+      .max(1)
+      .default(0)
+      .describe('Leave out tokens less likely than this times the likeliest; 0 = off.'),
+    repetitionPenalty: positive
+      .default(1)
+      .describe(
+        "Divide the logits of tokens that occurred, as transformers does; 1 = the policy's own samples.",
+      ),
+    noRepeatNgramSize: z
+      .int()
+      .min(0)
+      .default(0)
+      .describe('Let no so many tokens in a row occur twice; 0 = off.'),
     maxNewTokens: count.default(768).describe('Length limit of a response.'),
     promptsPerIteration: autoOrCount
       .default('auto')

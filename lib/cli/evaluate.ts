@@ -154,15 +154,15 @@ async function byGeneration(model: Model, work: Work, context: Context): Promise
     id: problem.id,
     prompt: problem.prompt ?? taskPrompt(problem, resolveExtraction(extract, problem)),
   }));
-  const ids = await encoding(name, values, context, (options) => tokenizer.promptIdsAll(prompts, options));
-  const longest = ids.reduce((length, { length: one }) => Math.max(length, one), 0);
+  // For what it tells of the texts.
+  await encoding(name, values, context, (options) => tokenizer.promptIdsAll(prompts, options));
   const defaults = defaultConfig().evaluation;
   const maxLength = model.config.maxPositionEmbeddings;
   return evaluate(problems, model, tokenizer, {
     name,
     extract,
     chat,
-    maxNewTokens: values.maxNewTokens ?? Math.max(1, Math.min(defaults.maxNewTokens, maxLength - longest)),
+    maxNewTokens: values.maxNewTokens ?? defaults.maxNewTokens,
     ...(values.stop && { stop: values.stop }),
     samples,
     temperature: values.temperature ?? defaults.temperature,

@@ -1,14 +1,17 @@
+import { cutResponse } from '../data/stop-strings.js';
 import { CreamError } from '../errors.js';
 import { writeFileDurably } from '../run/storage.js';
 import type { Context } from './command.js';
 import { generationDefaults } from './generation-defaults.js';
 import { encodePrompts, parsePrompt, type PromptRow, readInput } from './input.js';
+import { logitsOptions, type LogitsValues } from './logits-options.js';
 import { loadModel, type ModelValues } from './models.js';
 import { isStandardOutput, prepareOutputFile } from './output.js';
 import { Progress } from './progress.js';
+import { withRoom } from './room.js';
 import { encoding, loadTokenizer, type TextValues } from './texts.js';
 
-export interface GenerateValues extends ModelValues, TextValues {
+export interface GenerateValues extends ModelValues, TextValues, LogitsValues {
   model: string;
   prompt: string | undefined;
   input: string | undefined;
@@ -19,6 +22,7 @@ export interface GenerateValues extends ModelValues, TextValues {
   topP: number | undefined;
   topK: number | undefined;
   seed: bigint;
+  stop: readonly string[] | undefined;
   json: boolean;
 }
 
@@ -28,23 +32,32 @@ export async function generate(values: GenerateValues, context: Context): Promis
   await prepareOutputFile(values.output);
   const tokenizer = await loadTokenizer(values.model, values);
   const rows = await readPrompts(values, signal);
-  const prompts = await encoding(values.input ?? '--prompt', values, context, (options) =>
+  const source = values.input ?? '--prompt';
+  const encoded = await encoding(source, values, context, (options) =>
     encodePrompts(tokenizer, rows, options),
   );
   await using model = await loadModel(values.model, values, context);
   const defaults = await generationDefaults(values.model);
-  const longest = prompts.reduce((length, { ids }) => Math.max(length, ids.length), 0);
-  const room = model.config.maxPositionEmbeddings - longest;
-  if (room < 1) {
-    throw new CreamError(
-      'INVALID_DATA',
-      `the longest prompt has ${longest} tokens; the model's context of ${model.config.maxPositionEmbeddings} leaves no room for a response`,
-    );
+  if (defaults.ignored.length > 0) {
+    const keys = defaults.ignored.join(', ');
+    terminal.note(`${terminal.style('yellow', 'warning:')} generation_config.json: not honoured: ${keys}`);
   }
+  const { prompts, maxNewTokens } = withRoom(
+    source,
+    encoded,
+    {
+      limit: values.maxNewTokens ?? defaults.maxNewTokens,
+      length: model.config.maxPositionEmbeddings,
+      isExplicit: values.maxNewTokens !== undefined,
+    },
+    context,
+  );
   const responses = model.generate({
     prompts,
     n: values.n,
-    maxNewTokens: values.maxNewTokens ?? Math.min(defaults.maxNewTokens, room),
+    maxNewTokens,
+    ...defaults.logits,
+    ...logitsOptions(values),
     temperature: values.temperature ?? defaults.temperature,
     topP: values.topP ?? defaults.topP,
     topK: values.topK ?? defaults.topK,
@@ -66,8 +79,10 @@ export async function generate(values: GenerateValues, context: Context): Promis
   let next = 0;
   let finished = 0;
   try {
-    for await (const { promptId, promptIndex, sample, ids, logprobs, finishReason } of responses) {
-      const text = tokenizer.decode(ids, { skipSpecialTokens: true });
+    for await (const response of responses) {
+      const { promptId, promptIndex, sample } = response;
+      const decode = (some: Int32Array) => tokenizer.decode(some, { skipSpecialTokens: true });
+      const { ids, logprobs, finishReason, text } = cutResponse(response, decode, values.stop ?? []);
       const line = values.json
         ? JSON.stringify({ promptId, sample, text, ids: [...ids], logprobs: [...logprobs], finishReason })
         : text;

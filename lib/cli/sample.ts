@@ -1,15 +1,16 @@
-import { CreamError } from '../errors.js';
 import { sample, type TokenizedPrompt } from '../stages/sample.js';
 import type { Group } from '../types.js';
 import type { Context } from './command.js';
 import { defaultConfig } from './defaults.js';
 import { encodePrompts, parsePrompt, readInput } from './input.js';
+import { logitsOptions, type LogitsValues } from './logits-options.js';
 import { loadModel, type ModelValues } from './models.js';
 import { isStandardOutput, prepareOutputFile, writeRecords } from './output.js';
 import { Progress } from './progress.js';
+import { withRoom } from './room.js';
 import { encoding, loadTokenizer, type TextValues } from './texts.js';
 
-export interface SampleValues extends ModelValues, TextValues {
+export interface SampleValues extends ModelValues, TextValues, LogitsValues {
   model: string;
   input: string;
   output: string | undefined;
@@ -31,23 +32,27 @@ export async function sampleGroups(values: SampleValues, context: Context): Prom
   const encoded = await encoding(values.input, values, context, (options) =>
     encodePrompts(tokenizer, rows, options),
   );
-  const prompts = rows.map(
-    ({ prompt, promptIds: _, ...row }, i): TokenizedPrompt => ({
-      ...row,
-      prompt: prompt ?? '',
-      promptIds: encoded[i]!.ids,
-    }),
-  );
   await using model = await loadModel(values.model, values, context);
   const { sampling } = defaultConfig();
-  const limit = model.config.maxPositionEmbeddings;
-  const longest = prompts.reduce((length, { promptIds }) => Math.max(length, promptIds.length), 0);
-  if (longest >= limit) {
-    throw new CreamError('INVALID_DATA', `a prompt has ${longest} tokens; the model's context has ${limit}`);
-  }
+  const rowOf = new Map(rows.map((row) => [row.id, row]));
+  const room = withRoom(
+    values.input,
+    encoded,
+    {
+      limit: values.maxNewTokens ?? sampling.maxNewTokens,
+      length: model.config.maxPositionEmbeddings,
+      isExplicit: values.maxNewTokens !== undefined,
+    },
+    context,
+  );
+  const prompts = room.prompts.map(({ id, ids, maxNewTokens }): TokenizedPrompt => {
+    const { prompt, promptIds: _, ...row } = rowOf.get(id)!;
+    return { ...row, prompt: prompt ?? '', promptIds: ids, maxNewTokens };
+  });
   const options = {
     n: values.n ?? sampling.n,
-    maxNewTokens: values.maxNewTokens ?? Math.min(sampling.maxNewTokens, limit - longest),
+    maxNewTokens: room.maxNewTokens,
+    ...logitsOptions(values),
     temperature: values.temperature ?? sampling.temperature,
     topP: values.topP ?? sampling.topP,
     topK: values.topK ?? sampling.topK,

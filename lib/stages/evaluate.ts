@@ -107,7 +107,11 @@ export async function evaluate(
   const answersOf = async (n: number, request: { temperature: number; topP?: number; stream: string }) => {
     const answers: (Answer | undefined)[][] = used.map(() => new Array<undefined>(n).fill(undefined));
     const generated = model.generate({
-      prompts: prompts.map(({ id }, i) => ({ id, ids: promptIds[i] as number[] })),
+      prompts: prompts.map(({ id }, i) => {
+        const ids = promptIds[i] as number[];
+        const room = (options.maxLength ?? Infinity) - ids.length;
+        return { id, ids, ...(room < options.maxNewTokens && { maxNewTokens: room }) };
+      }),
       n,
       maxNewTokens: options.maxNewTokens,
       stopIds: tokenizer.eosIds,
@@ -164,17 +168,14 @@ export function summarizeAnswers(answers: readonly (readonly Answer[])[]): Accur
 function checkRoom(
   prompts: readonly { id: string }[],
   promptIds: readonly number[][],
-  { name, maxNewTokens, maxLength }: EvaluateOptions,
+  { name, maxLength }: EvaluateOptions,
 ): void {
   if (maxLength === undefined) return;
   for (const [i, { id }] of prompts.entries()) {
     const length = (promptIds[i] as number[]).length;
-    if (length + maxNewTokens <= maxLength) continue;
-    const sum = `${length} tokens and ${maxNewTokens} for the answer are more than ${maxLength}`;
-    throw new CreamError(
-      'INVALID_DATA',
-      `task ${name}, problem ${id}: ${sum}; lower maxNewTokens or leave it out`,
-    );
+    if (length < maxLength) continue;
+    const sum = `${length} tokens leave no room for an answer within ${maxLength}`;
+    throw new CreamError('INVALID_DATA', `task ${name}, problem ${id}: ${sum}; leave it out`);
   }
 }
 

@@ -1,6 +1,7 @@
 import type { CreamConfig } from '../config.js';
 import { CreamError } from '../errors.js';
 import { templateInputsOf } from '../data/messages.js';
+import type { LogitsSettings } from '../native/logits-settings.js';
 import type { Group, PromptInput, Response, TemplateInputs } from '../types.js';
 
 /** A prompt as the model sees it. */
@@ -9,22 +10,26 @@ export interface TokenizedPrompt extends TemplateInputs {
   prompt: PromptInput;
   promptIds: number[];
   label?: string;
+  /** Length limit of its responses, where that is less than the request's. */
+  maxNewTokens?: number;
 }
 
 /** What sampling needs of a model. */
 export interface Generator {
-  generate(request: {
-    prompts: { id: string; ids: readonly number[] }[];
-    n?: number;
-    maxNewTokens: number;
-    temperature?: number;
-    topP?: number;
-    topK?: number;
-    stopIds?: readonly number[];
-    seed?: number | bigint;
-    stream?: string;
-    signal?: AbortSignal;
-  }): AsyncIterable<{
+  generate(
+    request: LogitsSettings & {
+      prompts: { id: string; ids: readonly number[]; maxNewTokens?: number }[];
+      n?: number;
+      maxNewTokens: number;
+      temperature?: number;
+      topP?: number;
+      topK?: number;
+      stopIds?: readonly number[];
+      seed?: number | bigint;
+      stream?: string;
+      signal?: AbortSignal;
+    },
+  ): AsyncIterable<{
     promptIndex: number;
     sample: number;
     ids: Int32Array;
@@ -47,7 +52,8 @@ export interface SampleDependencies {
 export type SampleOptions = Pick<
   CreamConfig['sampling'],
   'n' | 'maxNewTokens' | 'temperature' | 'topP' | 'topK'
->;
+> &
+  LogitsSettings;
 
 /**
  * N responses of the policy to every prompt, in the order of the prompts and samples. The ids are kept as they were
@@ -60,12 +66,12 @@ export async function sample(
 ): Promise<Group[]> {
   const responses = prompts.map(() => new Array<Response | undefined>(options.n).fill(undefined));
   const generated = policy.generate({
-    prompts: prompts.map(({ id, promptIds }) => ({ id, ids: promptIds })),
-    n: options.n,
-    maxNewTokens: options.maxNewTokens,
-    temperature: options.temperature,
-    topP: options.topP,
-    topK: options.topK,
+    prompts: prompts.map(({ id, promptIds, maxNewTokens }) => ({
+      id,
+      ids: promptIds,
+      ...(maxNewTokens !== undefined && { maxNewTokens }),
+    })),
+    ...options,
     stopIds,
     seed,
     stream,

@@ -270,7 +270,7 @@ t.test('what cannot be used is refused by name, with its exit code, and leaves n
     ['generate -m model -p x -i one.jsonl', 2, /--prompt and --input are both given/],
     ['generate -m model -p x --device tpu', 2, /tpu/],
     ['generate -m model -p x --max-new-tokens 1000', 2, /1000|128/],
-    ['generate -m model -i long.jsonl', 4, /201 tokens; the model's context of 128/],
+    ['generate -m model -i long.jsonl', 4, /201 tokens\): no room .* context of 128/],
     ['score -m model -i unknown-id.jsonl', 4, /131 is not a token id/],
     ['score -m model -i nothing.jsonl', 4, /nothing\.jsonl: no such file/],
     ['score -m model --base nowhere -i one.jsonl -o scored.jsonl', 4, /nowhere/],

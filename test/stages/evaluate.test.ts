@@ -150,7 +150,7 @@ t.test('no number is made up: no problems, no room, no answer', async (t) => {
   await t.rejects(evaluate(problems, good, tokenizer, { ...options, limit: 0 }), { code: 'INVALID_DATA' });
   await t.rejects(evaluate(problems, good, tokenizer, { ...options, maxLength: 60 }), {
     code: 'INVALID_DATA',
-    message: /problem p1: \d+ tokens and 50 for the answer are more than 60/,
+    message: /problem p1: \d+ tokens leave no room for an answer within 60/,
   });
   const silent: AnswerGenerator = { async *generate() {} };
   await t.rejects(evaluate(problems, silent, tokenizer, options), { code: 'NATIVE', message: /p1/ });

@@ -1,4 +1,5 @@
 import { defineCommand } from '../command.js';
+import { LOGITS_OPTIONS } from '../logits-options.js';
 import {
   ADAPTER_OPTION,
   CHAT_OPTIONS,
@@ -9,6 +10,7 @@ import {
   path,
   seed,
   text,
+  texts,
 } from '../options.js';
 
 export const generateCommand = defineCommand({
@@ -34,6 +36,10 @@ export const generateCommand = defineCommand({
       defaultText: "the model's, or 0",
     }),
     seed: seed(),
+    ...LOGITS_OPTIONS,
+    stop: texts(
+      'a response ends with the token that completes this text, or the first of a JSON list of texts',
+    ),
     ...CHAT_OPTIONS,
     json: flag('one JSON object per response: promptId, sample, text, ids, logprobs, finishReason'),
     ...ADAPTER_OPTION,
