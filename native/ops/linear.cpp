@@ -8,6 +8,7 @@
 #include "ops/dispatch.h"
 #include "ops/float_products.h"
 #include "ops/gpu.h"
+#include "ops/panel_products.h"
 #include "ops/phases.h"
 #include "ops/vector_math.h"
 #include "ops/widened_products.h"
@@ -27,6 +28,12 @@ bool widens(const at::Tensor& x, const at::Tensor& w, const at::Tensor& out) {
          x.scalar_type() != out.scalar_type();
 }
 
+// Whether bfloat16 operands go through panels, to a result of either type.
+bool takes_panels(const at::Tensor& x, const at::Tensor& w) {
+  return on_cpu(x) && x.scalar_type() == at::kBFloat16 && w.scalar_type() == at::kBFloat16 &&
+         has_panel_products(at::kBFloat16);
+}
+
 template <typename T>
 void add_column_sums(float* sums, const T* rows, int64_t num_rows, int64_t width) {
   at::parallel_for(0, width, 256, [&](int64_t begin, int64_t end) {
@@ -42,9 +49,10 @@ void add_column_sums(float* sums, const T* rows, int64_t num_rows, int64_t width
 
 at::Tensor linear(const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias) {
   const PhaseScope phase(Phase::kGemm, x.device());
-  if (widens(x, w, x)) {
+  const bool by_panels = takes_panels(x, w);
+  if (by_panels || widens(x, w, x)) {
     const at::Tensor out = at::empty({x.size(0), w.size(0)}, x.options());
-    widened_linear_out(out, x, w, bias);
+    by_panels ? panel_product(out, x, w, bias) : widened_linear_out(out, x, w, bias);
     return out;
   }
   if (on_cpu(x) && is_float(x)) return float_linear(x, w, bias);
@@ -53,7 +61,9 @@ at::Tensor linear(const at::Tensor& x, const at::Tensor& w, const at::Tensor& bi
 
 void linear_out(at::Tensor& out, const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias) {
   const PhaseScope phase(Phase::kGemm, x.device());
-  if (widens(x, w, out)) {
+  if (takes_panels(x, w)) {
+    panel_product(out, x, w, bias);
+  } else if (widens(x, w, out)) {
     widened_linear_out(out, x, w, bias);
   } else if (on_cpu(x) && is_float(x)) {
     float_linear_out(out, x, w, bias);
@@ -66,6 +76,11 @@ void linear_out(at::Tensor& out, const at::Tensor& x, const at::Tensor& w, const
 
 at::Tensor linear_backward_input(const at::Tensor& dy, const at::Tensor& w) {
   const PhaseScope phase(Phase::kGemm, dy.device());
+  if (takes_panels(dy, w)) {
+    const at::Tensor dx = at::empty({dy.size(0), w.size(1)}, dy.options());
+    panel_product(dx, dy, w.t());
+    return dx;
+  }
   if (widens(dy, w, dy)) return widened_backward_input(dy, w);
   return on_cpu(dy) && is_float(dy) ? float_linear(dy, w.t()) : at::mm(dy, w);
 }
@@ -75,6 +90,8 @@ void linear_backward_weight(const at::Tensor& dy, const at::Tensor& x, at::Tenso
   if (gpu::active(dy)) return gpu::linear_backward_weight(dy, x, dw, dbias);
   if (is_float(dy) && is_float(x)) {
     add_float_product(dw, dy.t(), x);
+  } else if (takes_panels(dy, x)) {
+    panel_product(dw, dy.t(), x.t(), {}, /*add=*/true);
   } else if (dy.scalar_type() == x.scalar_type() && dw.is_contiguous() && has_bfloat16_tiles()) {
     const auto dense = [](const at::Tensor& rows) { return rows.stride(1) == 1 ? rows : rows.contiguous(); };
     tiled_backward_weight(dense(dy), dense(x), dw);

@@ -11,7 +11,9 @@ template <typename Out>
 void rows_bf16(at::Tensor& out, const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias) {
   using T = c10::BFloat16;
   const int64_t r = x.size(0), k = x.size(1), n = w.size(0);
-  const auto kernel = has_linear_rows_bf16(n, k) ? linear_rows_bf16<Out> : linear_rows_widened<Out>;
+  const auto kernel = has_linear_rows_bf16(n, k)  ? linear_rows_bf16<Out>
+                      : has_linear_rows_dot(n, k) ? linear_rows_dot<Out>
+                                                  : linear_rows_widened<Out>;
   kernel(out.mutable_data_ptr<Out>(), x.const_data_ptr<T>(), w.const_data_ptr<T>(),
          bias.defined() ? bias.const_data_ptr<T>() : nullptr, r, n, k);
 }

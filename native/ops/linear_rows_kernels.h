@@ -24,4 +24,10 @@ template <typename Out>
 void linear_rows_widened(Out* out, const c10::BFloat16* x, const c10::BFloat16* w, const c10::BFloat16* bias,
                          int64_t r, int64_t n, int64_t k);
 
+// The same by dot products of pairs (AVX-512 with bfloat16), for any shape. Subnormal operands count as zero.
+bool has_linear_rows_dot(int64_t n, int64_t k);
+template <typename Out>
+void linear_rows_dot(Out* out, const c10::BFloat16* x, const c10::BFloat16* w, const c10::BFloat16* bias,
+                     int64_t r, int64_t n, int64_t k);
+
 }  // namespace cream
