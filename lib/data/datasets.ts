@@ -1,4 +1,3 @@
-import { isDeepStrictEqual } from 'node:util';
 import type { PromptInput, ResponseInput, TaskRecord, TemplateInputs } from '../types.js';
 import {
   field,
@@ -27,6 +26,7 @@ import {
   text,
 } from './rows.js';
 import { answerLabel, choiceLabel } from './labels.js';
+import { pairTexts } from './preference-rows.js';
 import { publicForm } from './public-forms.js';
 import { parseNumber } from './numbers.js';
 import { type Extraction, taskPrompt } from './tasks.js';
@@ -35,7 +35,7 @@ import { type Extraction, taskPrompt } from './tasks.js';
 //
 //   {prompt}                          prompt as text or messages
 //   {prompt, completion}              also {prompt, response}
-//   {prompt, chosen, rejected}        TRL's; prompt may be missing when both are whole conversations
+//   {prompt, chosen, rejected}        and the other forms of preferences: see preference-rows.ts
 //   {messages}                        a conversation; the last assistant turn is the response
 //   {question, choices, label}        multiple choice
 //   ARC, OpenBookQA, SIQA, GSM8K      as their publishers write them: {question, choices: {text, label}, answerKey}, ...
@@ -212,15 +212,7 @@ export function readPair(row: JsonlRow): PairRecord {
   if (!has(row, 'chosen', 'rejected')) {
     throw unknownKind(row, '{prompt, chosen, rejected}, responses as text or messages');
   }
-  const record: PairRecord = has(row, 'prompt')
-    ? {
-        id: rowId(row),
-        prompt: promptField(row),
-        chosen: responseField(row, 'chosen'),
-        rejected: responseField(row, 'rejected'),
-        ...templateInputs(row),
-      }
-    : { id: rowId(row), ...implicitPrompt(row), ...templateInputs(row) };
+  const record: PairRecord = { id: rowId(row), ...pairTexts(row), ...templateInputs(row) };
   for (const key of OPTIONAL_IDS) if (has(row, key)) record[key] = idsField(row, key);
   for (const key of OPTIONAL_NUMBERS) if (has(row, key)) record[key] = finiteNumber(row, key);
   for (const key of ['consistency', 'weight'] as const) {
@@ -229,33 +221,6 @@ export function readPair(row: JsonlRow): PairRecord {
       throw rowError(row, `${key} must be in [0, 1], got ${value}`);
   }
   return record;
-}
-
-/** TRL's "implicit prompt": two conversations that differ in the last turn only. */
-function implicitPrompt(row: JsonlRow): Omit<PairRecord, 'id'> {
-  if (!Array.isArray(field(row, 'chosen')) || !Array.isArray(field(row, 'rejected'))) {
-    throw rowError(row, 'prompt is missing; chosen and rejected as text need it');
-  }
-  const chosen = messages(row, 'chosen');
-  const rejected = messages(row, 'rejected');
-  const [lastChosen, lastRejected] = [chosen.at(-1), rejected.at(-1)];
-  const isPair =
-    chosen.length === rejected.length &&
-    isDeepStrictEqual(chosen.slice(0, -1), rejected.slice(0, -1)) &&
-    lastChosen?.role === 'assistant' &&
-    lastRejected?.role === 'assistant';
-  if (!isPair) {
-    throw rowError(
-      row,
-      'chosen and rejected must be one conversation up to the last turn, which is the assistant',
-    );
-  }
-  const prompt = openConversation(row, 'chosen (before its last turn)', chosen.slice(0, -1));
-  return {
-    prompt,
-    chosen: asResponse(row, 'chosen', [lastChosen]),
-    rejected: asResponse(row, 'rejected', [lastRejected]),
-  };
 }
 
 function readTask(given: JsonlRow): TaskProblem {

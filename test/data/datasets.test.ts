@@ -312,7 +312,7 @@ t.test('a row that cannot be used is refused with what it has and what is wanted
     [
       loadPairs,
       { chosen: [user('a'), assistant('c')], rejected: [user('b'), assistant('r')] },
-      /must be one conversation up to the last turn/,
+      /must be one conversation up to a turn of the assistant/,
     ],
     [
       loadPairs,
