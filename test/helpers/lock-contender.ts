@@ -18,13 +18,12 @@ async function answer(message: Request): Promise<void> {
     process.send!({ released: true });
     return;
   }
-  const start = performance.now();
   try {
     held = await lockFolder(message.lock!);
     process.send!({ locked: true });
   } catch (error) {
     const { code, message } = error as { code: string; message: string };
-    process.send!({ locked: false, code, message, ms: performance.now() - start });
+    process.send!({ locked: false, code, message });
   }
 }
 

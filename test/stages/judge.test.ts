@@ -3,6 +3,7 @@ import t from 'tap';
 import { checkJudgeTemplate, judgePrompt, readScore } from '../../lib/data/judge-prompt.js';
 import { judge, type JudgeModel, type JudgeTokenizer } from '../../lib/stages/judge.js';
 import type { Group } from '../../lib/types.js';
+import { processorMs } from '../helpers/linear-time.js';
 
 t.test('a score is read from the last line alone, and only in its own form', async (t) => {
   for (const [text, points] of [
@@ -64,14 +65,15 @@ t.test('any text is read without failing; what is read is a whole number from 0 
   );
 });
 
-t.test('a megabyte of hostile text costs milliseconds', async (t) => {
+t.test('a megabyte of hostile text costs linear time', async (t) => {
   for (const unit of [' ', '\n', '*', 'Score: ', 'Score: 5\n', 'Score: 5 ', '/5', '.']) {
     const text = unit.repeat(Math.ceil(1_000_000 / unit.length));
-    const start = performance.now();
-    readScore(text);
-    readScore(`${text}x`);
-    const ms = performance.now() - start;
-    t.ok(ms < 100, `${JSON.stringify(unit)}: ${ms.toFixed(1)} ms`);
+    const ms = processorMs(() => {
+      readScore(text);
+      readScore(`${text}x`);
+    });
+    // Linear time is some 10 ms, quadratic time would be minutes.
+    t.ok(ms < 5000, `${JSON.stringify(unit)}: ${ms.toFixed(1)} ms`);
   }
 });
 
