@@ -181,6 +181,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   add("tuneMalloc", process_action<tune_malloc>);
   add("loadModel", ModelWrap::load);
   add("randomModel", ModelWrap::random);
+  add("mergeCheckpoint", ModelWrap::merge_checkpoint);
   add("safetensorsHeader", safetensors_header);
   register_core_tests(env, exports);
   register_generate_tests(env, exports);

@@ -9,6 +9,7 @@
 #include "addon/trainer_wrap.h"
 #include "generate/generate.h"
 #include "model/adapter_file.h"
+#include "model/merge_checkpoint.h"
 #include "model/residence.h"
 #include "model/transformer.h"
 #include "ops/device.h"
@@ -32,16 +33,32 @@ std::vector<GeneratePrompt> to_prompts(const Argument& prompts, int64_t vocab_si
   return items;
 }
 
-LoraOptions to_lora(const Argument& options) {
+Napi::Value to_names(Napi::Env env, const std::vector<std::string>& names) {
+  auto array = Napi::Array::New(env, names.size());
+  for (uint32_t i = 0; i < names.size(); ++i) array[i] = names[i];
+  return array;
+}
+
+size_t to_projection(const Argument& module) {
+  return module.choice({"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"});
+}
+
+LoraOptions to_lora(const Argument& options, int64_t num_layers) {
   LoraOptions lora;
   lora.rank = options.field("rank").integer(1, 1 << 20);
   lora.alpha = options.field("alpha").number(0, 1e9);
   lora.dropout = options.field("dropout").number(0, 1);
   lora.rank_stabilized = options.field("rankStabilized").boolean();
   const Argument targets = options.field("targetModules");
-  for (uint32_t i = 0; i < targets.length(); ++i) {
-    lora.targets[targets.at(i).choice(
-        {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"})] = true;
+  for (uint32_t i = 0; i < targets.length(); ++i) lora.targets[to_projection(targets.at(i))] = true;
+  const Argument modules = options.field("modules");
+  if (modules.value().IsUndefined()) return lora;
+  lora.modules.resize(static_cast<size_t>(num_layers));
+  for (uint32_t i = 0; i < modules.length(); ++i) {
+    const Argument module = modules.at(i);
+    const auto layer = static_cast<size_t>(module.field("layer").integer(0, num_layers - 1));
+    lora.modules[layer][to_projection(module.field("module"))] = {
+        module.field("rank").integer(1, 1 << 20), module.field("alpha").number(0, 1e9)};
   }
   return lora;
 }
@@ -179,6 +196,8 @@ const std::shared_ptr<Model>& ModelWrap::language_model() const {
   return model_;
 }
 
+int64_t ModelWrap::num_layers() const { return language_model()->weights.config.num_layers; }
+
 namespace {
 
 std::shared_ptr<Model> emulating(std::shared_ptr<Model> model, bool emulated) {
@@ -297,11 +316,7 @@ Napi::Value ModelWrap::save(const Napi::CallbackInfo& info) {
         [model = alive(), directory = Argument(info, 0, "save: directory").string(), max_shard_bytes] {
           return save_model(*model, directory, static_cast<uint64_t>(max_shard_bytes));
         },
-        [](Napi::Env env, const std::vector<std::string>& names) -> Napi::Value {
-          auto array = Napi::Array::New(env, names.size());
-          for (uint32_t i = 0; i < names.size(); ++i) array[i] = names[i];
-          return array;
-        });
+        to_names);
   });
 }
 
@@ -338,7 +353,7 @@ Napi::Value ModelWrap::add_adapter(const Napi::CallbackInfo& info) {
   return guarded_promise(info.Env(), [&] {
     return run_async(
         info.Env(),
-        [model = language_model(), options = to_lora({info, 0, "addAdapter: options"}),
+        [model = language_model(), options = to_lora({info, 0, "addAdapter: options"}, num_layers()),
          seed = Argument(info, 1, "addAdapter: seed").uint64()] {
           return cream::add_adapter(*model, options, seed);
         },
@@ -351,7 +366,7 @@ Napi::Value ModelWrap::load_adapter(const Napi::CallbackInfo& info) {
   return guarded_promise(info.Env(), [&] {
     return run_async(
         info.Env(),
-        [model = language_model(), options = to_lora({info, 0, "loadAdapter: options"}),
+        [model = language_model(), options = to_lora({info, 0, "loadAdapter: options"}, num_layers()),
          path = Argument(info, 1, "loadAdapter: file").string()] {
           return cream::load_adapter(*model, options, path);
         },
@@ -374,6 +389,26 @@ Napi::Value ModelWrap::save_adapter(const Napi::CallbackInfo& info) {
 Napi::Value ModelWrap::merge_adapter(const Napi::CallbackInfo& info) {
   return guarded_promise(info.Env(), [&] {
     return run_async(info.Env(), [model = alive()] { return cream::merge_adapter(*model); }, to_model);
+  });
+}
+
+Napi::Value ModelWrap::merge_checkpoint(const Napi::CallbackInfo& info) {
+  return guarded_promise(info.Env(), [&] {
+    const Argument options(info, 0, "mergeCheckpoint: options");
+    const ModelConfig config = options.field("config").model_config();
+    constexpr std::optional<at::ScalarType> kDtypes[] = {std::nullopt, at::kFloat, at::kBFloat16};
+    return run_async(
+        info.Env(),
+        [config, files = options.field("files").strings(),
+         lora = to_lora(options.field("adapter"), config.num_layers),
+         adapter_file = options.field("adapterFile").string(),
+         dtype = kDtypes[options.field("dtype").choice({"own", "float32", "bfloat16"})],
+         directory = options.field("directory").string(),
+         max_shard_bytes = options.field("maxShardBytes").integer(1, (int64_t{1} << 53) - 1)] {
+          return cream::merge_checkpoint(config, files, lora, adapter_file, dtype, directory,
+                                         static_cast<uint64_t>(max_shard_bytes));
+        },
+        to_names);
   });
 }
 

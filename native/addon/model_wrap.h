@@ -17,6 +17,8 @@ class ModelWrap : public Napi::ObjectWrap<ModelWrap> {
   // Exports: loadModel({config, files, dtype, device}), randomModel({config, seed, dtype, device}).
   static Napi::Value load(const Napi::CallbackInfo& info);
   static Napi::Value random(const Napi::CallbackInfo& info);
+  // mergeCheckpoint({config, files, adapter, adapterFile, dtype, directory, maxShardBytes}).
+  static Napi::Value merge_checkpoint(const Napi::CallbackInfo& info);
 
   explicit ModelWrap(const Napi::CallbackInfo& info);
   ~ModelWrap() override;
@@ -44,6 +46,7 @@ class ModelWrap : public Napi::ObjectWrap<ModelWrap> {
   void let_go();
   const std::shared_ptr<Model>& alive() const;
   const std::shared_ptr<Model>& language_model() const;
+  int64_t num_layers() const;
 
   std::shared_ptr<Model> model_;
   double num_parameters_ = 0;

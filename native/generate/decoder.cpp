@@ -65,8 +65,7 @@ at::Tensor Decoder::step(const std::vector<int32_t>& tokens, const std::vector<D
              [&](auto zero) { gather_rows<decltype(zero)>(residual, weights_.embed, tokens); });
 
   const auto adapt = [&](at::Tensor& y, const at::Tensor& x, int64_t i, LoraSite LoraLayer::* site) {
-    if (weights_.adapter != nullptr)
-      lora_add_(y, x, weights_.adapter->layers[i].*site, weights_.adapter->options.scale());
+    if (weights_.adapter != nullptr) lora_add_(y, x, weights_.adapter->layers[i].*site);
   };
   const double eps = config_.rms_norm_eps;
   at::Tensor normed = rms_norm(residual, weights_.layers[0].attention_norm, eps);

@@ -233,8 +233,7 @@ void GpuDecoder::run_step(int64_t rows) {
              gate_up = live(gate_up_);
   const gpu::Schedule schedule = schedule_view();
   const auto adapt = [&](at::Tensor& y, const at::Tensor& x, int64_t i, LoraSite LoraLayer::* site) {
-    if (weights_.adapter != nullptr)
-      lora_add_(y, x, weights_.adapter->layers[i].*site, weights_.adapter->options.scale());
+    if (weights_.adapter != nullptr) lora_add_(y, x, weights_.adapter->layers[i].*site);
   };
   const double eps = config.rms_norm_eps;
 

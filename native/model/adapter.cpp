@@ -16,6 +16,8 @@ constexpr int64_t kAlignment = 32;  // elements; as in model/weights.cpp
 struct Member {
   Projection projection;
   int64_t begin, size;  // columns of the merged product
+  int64_t row = 0;      // first row of the merged a
+  LoraFactor factor{};
 };
 
 struct SiteShape {
@@ -55,13 +57,18 @@ int64_t lay_out(const ModelConfig& config, const LoraOptions& options, const Tak
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
     for (const SiteShape& shape : site_shapes(config)) {
       std::vector<Member> members;
-      for (const Member& member : shape.members) {
-        if (options.targets[static_cast<size_t>(member.projection)]) members.push_back(member);
+      int64_t rows = 0;
+      for (Member member : shape.members) {
+        member.factor = options.factor(layer, member.projection);
+        if (member.factor.rank == 0) continue;
+        member.row = rows;
+        rows += member.factor.rank;
+        members.push_back(member);
       }
       if (members.empty()) continue;
-      const int64_t rows = static_cast<int64_t>(members.size()) * options.rank;
       take_a(layer, shape, members, advance(rows * shape.in));
-      for (const Member& member : members) take_b(layer, shape, member, advance(member.size * options.rank));
+      for (const Member& member : members)
+        take_b(layer, shape, member, advance(member.size * member.factor.rank));
     }
   }
   return used;
@@ -78,23 +85,30 @@ std::vector<LoraLayer> views_of(const ModelConfig& config, const LoraOptions& op
   lay_out(
       config, options,
       [&](int64_t layer, const SiteShape& shape, const std::vector<Member>& members, int64_t offset) {
-        (layers[layer].*shape.site).a =
-            view(offset, static_cast<int64_t>(members.size()) * options.rank, shape.in);
+        const Member& last = members.back();
+        (layers[layer].*shape.site).a = view(offset, last.row + last.factor.rank, shape.in);
       },
       [&](int64_t layer, const SiteShape& shape, const Member& member, int64_t offset) {
-        (layers[layer].*shape.site).parts.push_back({view(offset, member.size, options.rank), member.begin});
+        (layers[layer].*shape.site)
+            .parts.push_back({view(offset, member.size, member.factor.rank), member.begin, member.row,
+                              options.scale(member.factor)});
       });
   return layers;
 }
 
-void check(const LoraOptions& options) {
+void check(const ModelConfig& config, const LoraOptions& options) {
   TORCH_CHECK_VALUE(options.rank >= 1, "lora: rank must be >= 1, got ", options.rank);
   TORCH_CHECK_VALUE(std::isfinite(options.alpha) && options.alpha > 0, "lora: alpha must be above 0, got ",
                     options.alpha);
   TORCH_CHECK_VALUE(options.dropout >= 0 && options.dropout < 1, "lora: dropout must be in [0, 1), got ",
                     options.dropout);
+  TORCH_CHECK_VALUE(
+      options.modules.empty() || options.modules.size() == static_cast<size_t>(config.num_layers),
+      "lora: modules must be of ", config.num_layers, " layers, got ", options.modules.size());
   bool any = false;
-  for (const bool target : options.targets) any = any || target;
+  for (int64_t layer = 0; layer < config.num_layers; ++layer)
+    for (size_t i = 0; i < kNumProjections; ++i)
+      any = any || options.factor(layer, static_cast<Projection>(i)).rank > 0;
   TORCH_CHECK_VALUE(any, "lora: there must be at least one target module");
 }
 
@@ -106,14 +120,20 @@ const char* name_of(Projection projection) {
   return kNames[static_cast<size_t>(projection)];
 }
 
-double LoraOptions::scale() const {
-  const auto width = static_cast<double>(rank);
-  return alpha / (rank_stabilized ? std::sqrt(width) : width);
+LoraFactor LoraOptions::factor(int64_t layer, Projection projection) const {
+  const auto index = static_cast<size_t>(projection);
+  if (!modules.empty()) return modules[static_cast<size_t>(layer)][index];
+  return targets[index] ? LoraFactor{rank, alpha} : LoraFactor{};
+}
+
+double LoraOptions::scale(const LoraFactor& factor) const {
+  const auto width = static_cast<double>(factor.rank);
+  return factor.alpha / (rank_stabilized ? std::sqrt(width) : width);
 }
 
 Adapter make_adapter(const ModelConfig& config, const LoraOptions& options, at::ScalarType dtype,
                      at::Device device) {
-  check(options);
+  check(config, options);
   const auto nothing = [](auto&&...) {};
   const int64_t size = lay_out(config, options, nothing, nothing);
   Adapter adapter;
@@ -158,28 +178,36 @@ void round_master(Adapter& adapter) {
   if (!adapter.flat.is_same(adapter.master)) adapter.flat.copy_(adapter.master);
 }
 
-std::vector<NamedTensor> peft_tensors(const Adapter& adapter, const ModelConfig& config,
-                                      const at::Tensor& flat) {
-  const LoraOptions& options = adapter.options;
-  std::vector<NamedTensor> tensors;
-  const auto prefix = [](int64_t layer, Projection projection) {
-    return "base_model.model.model.layers." + std::to_string(layer) + "." + module_of(projection);
-  };
+std::vector<AdaptedMatrix> adapted_matrices(const Adapter& adapter, const ModelConfig& config,
+                                            const at::Tensor& flat) {
+  std::vector<AdaptedMatrix> matrices;
+  size_t site_begin = 0;  // the site's first matrix
   lay_out(
-      config, options,
+      config, adapter.options,
       [&](int64_t layer, const SiteShape& shape, const std::vector<Member>& members, int64_t offset) {
-        for (size_t i = 0; i < members.size(); ++i) {
-          const int64_t size = options.rank * shape.in;
-          tensors.push_back(
-              {prefix(layer, members[i].projection) + ".lora_A.weight",
-               flat.narrow(0, offset + static_cast<int64_t>(i) * size, size).view({options.rank, shape.in})});
+        site_begin = matrices.size();
+        for (const auto& [projection, begin, size, row, factor] : members) {
+          matrices.push_back({"model.layers." + std::to_string(layer) + "." + module_of(projection),
+                              flat.narrow(0, offset + row * shape.in, factor.rank * shape.in)
+                                  .view({factor.rank, shape.in}),
+                              {},
+                              adapter.options.scale(factor)});
         }
       },
-      [&](int64_t layer, const SiteShape&, const Member& member, int64_t offset) {
-        tensors.push_back(
-            {prefix(layer, member.projection) + ".lora_B.weight",
-             flat.narrow(0, offset, member.size * options.rank).view({member.size, options.rank})});
+      [&](int64_t, const SiteShape&, const Member& member, int64_t offset) {
+        const int64_t rank = member.factor.rank;
+        matrices[site_begin++].b = flat.narrow(0, offset, member.size * rank).view({member.size, rank});
       });
+  return matrices;
+}
+
+std::vector<NamedTensor> peft_tensors(const Adapter& adapter, const ModelConfig& config,
+                                      const at::Tensor& flat) {
+  std::vector<NamedTensor> tensors;
+  for (const auto& [module, a, b, scale] : adapted_matrices(adapter, config, flat)) {
+    tensors.push_back({"base_model.model." + module + ".lora_A.weight", a});
+    tensors.push_back({"base_model.model." + module + ".lora_B.weight", b});
+  }
   return tensors;
 }
 

@@ -3,6 +3,8 @@
 #include <ATen/Functions.h>
 #include <c10/util/Exception.h>
 
+#include <map>
+
 #include "model/read_tensors.h"
 
 namespace cream {
@@ -22,18 +24,6 @@ const Adapter& adapter_of(const Model& model, const char* verb) {
   return *model.weights.adapter;
 }
 
-// W += scale B A for the parts of one merged matrix.
-void merge_site(at::Tensor weight, const LoraSite& site, double scale) {
-  if (!site.a.defined()) return;
-  const int64_t rank = site.a.size(0) / static_cast<int64_t>(site.parts.size());
-  for (size_t i = 0; i < site.parts.size(); ++i) {
-    const auto& [b, begin] = site.parts[i];
-    at::Tensor rows = weight.narrow(0, begin, b.size(0));
-    const at::Tensor a = site.a.narrow(0, static_cast<int64_t>(i) * rank, rank);
-    rows.copy_(rows.to(at::kFloat).add_(at::mm(b, a), scale));
-  }
-}
-
 }  // namespace
 
 std::shared_ptr<Model> add_adapter(const Model& base, const LoraOptions& options, uint64_t seed) {
@@ -42,21 +32,29 @@ std::shared_ptr<Model> add_adapter(const Model& base, const LoraOptions& options
   return with_adapter(base, std::move(adapter));
 }
 
-std::shared_ptr<Model> load_adapter(const Model& base, const LoraOptions& options, const std::string& path) {
-  Adapter adapter = make_adapter(base.weights.config, options, base.dtype, base.device);
+Adapter read_adapter(const ModelConfig& config, const LoraOptions& options, const std::string& path,
+                     at::ScalarType dtype, at::Device device) {
+  Adapter adapter = make_adapter(config, options, dtype, device);
   std::vector<std::unique_ptr<safetensors::File>> files;
   files.push_back(std::make_unique<safetensors::File>(path));
   const auto found = find_tensors(files);
-  const auto wanted = peft_tensors(adapter, base.weights.config, adapter.master);
-  check_tensors(
-      found, wanted, [](const std::string&, bool) { return false; }, false, path, "adapter_config.json");
+  const auto wanted = peft_tensors(adapter, config, adapter.master);
+  // What VeLoRA compresses activations by in training; it adds nothing to what is computed.
+  constexpr auto kMayBeThere = [](const std::string& name, bool) {
+    return name.ends_with(".lora_velora_embed");
+  };
+  check_tensors(found, wanted, kMayBeThere, false, path, "adapter_config.json");
   for (const auto& [name, view] : wanted) {
     const at::Tensor values = at::empty(view.sizes(), at::kFloat);
     read_tensor(*files.front(), name, *found.at(name).entry, values);
     view.copy_(values);
   }
   round_master(adapter);
-  return with_adapter(base, std::move(adapter));
+  return adapter;
+}
+
+std::shared_ptr<Model> load_adapter(const Model& base, const LoraOptions& options, const std::string& path) {
+  return with_adapter(base, read_adapter(base.weights.config, options, path, base.dtype, base.device));
 }
 
 void save_adapter(const Model& model, const std::string& directory) {
@@ -71,23 +69,24 @@ void save_adapter(const Model& model, const std::string& directory) {
   safetensors::write(directory + "/" + kFile, tensors, {{"format", "pt"}});
 }
 
+// In the order in which PEFT 0.21 computes, so that the bits are the same: the product in float32, times the
+// scale, plus the weight, each rounded to float32.
+at::Tensor merged_weight(const at::Tensor& weight, const AdaptedMatrix& matrix) {
+  return at::mm(matrix.b, matrix.a).mul_(matrix.scale).add_(weight.to(at::kFloat));
+}
+
 std::shared_ptr<Model> merge_adapter(const Model& model) {
   adapter_of(model, "mergeAdapter");
   auto merged = clone_model(model);
   Weights& weights = merged->weights;
   const Adapter adapter = std::move(*weights.adapter);
   weights.adapter = nullptr;
+  std::map<std::string, at::Tensor> by_name;
+  for (const auto& [name, view] : hugging_face_tensors(weights)) by_name.emplace(name, view);
   // The factors in float32, as they were trained, not as they were rounded for computing.
-  Adapter exact = make_adapter(weights.config, adapter.options, at::kFloat, merged->device);
-  exact.flat.copy_(adapter.master);
-  const double scale = adapter.options.scale();
-  for (size_t i = 0; i < weights.layers.size(); ++i) {
-    LayerWeights& layer = weights.layers[i];
-    const LoraLayer& lora = exact.layers[i];
-    merge_site(layer.qkv, lora.qkv, scale);
-    merge_site(layer.o, lora.o, scale);
-    merge_site(layer.gate_up, lora.gate_up, scale);
-    merge_site(layer.down, lora.down, scale);
+  for (const AdaptedMatrix& matrix : adapted_matrices(adapter, weights.config, adapter.master)) {
+    const at::Tensor& weight = by_name.at(matrix.module + ".weight");
+    weight.copy_(merged_weight(weight, matrix));
   }
   return merged;
 }

@@ -57,53 +57,32 @@ void check_tied_head(const safetensors::File& file, const safetensors::Entry& en
 
 Dtype file_dtype(at::ScalarType dtype) { return dtype == at::kFloat ? Dtype::kF32 : Dtype::kBF16; }
 
-// Consecutive ranges of `tensors` whose bytes fit a shard; a larger tensor gets a shard of its own.
-std::vector<std::vector<NamedTensor>> split(const std::vector<NamedTensor>& tensors,
-                                            uint64_t max_shard_bytes) {
-  std::vector<std::vector<NamedTensor>> shards(1);
-  uint64_t used = 0;
-  for (const auto& tensor : tensors) {
-    if (!shards.back().empty() && used + tensor.view.nbytes() > max_shard_bytes) {
-      shards.emplace_back();
-      used = 0;
-    }
-    shards.back().push_back(tensor);
-    used += tensor.view.nbytes();
-  }
-  return shards;
-}
-
-// Of a model on a device, one shard at a time is in the host's memory.
-void write_shard(const std::vector<NamedTensor>& tensors, at::ScalarType dtype, const std::string& path) {
-  std::vector<at::Tensor> on_cpu;  // keeps the bytes alive
-  std::vector<safetensors::Source> sources;
-  for (const auto& [name, view] : tensors) {
-    on_cpu.push_back(view.cpu().contiguous());
-    sources.push_back({name, file_dtype(dtype), view.sizes().vec(),
-                       safetensors::in_memory(on_cpu.back().const_data_ptr())});
-  }
-  safetensors::write(path, sources, {{"format", "pt"}});
-}
-
-std::string shard_name(size_t index, size_t count) {
-  char name[64];
-  std::snprintf(name, sizeof name, "model-%05zu-of-%05zu.safetensors", index + 1, count);
-  return name;
+// The bytes of a view, brought to the host when they are asked for. `held` is the tensor that is there.
+safetensors::Piece bytes_on_host(const at::Tensor& view, const std::shared_ptr<at::Tensor>& held) {
+  return [view, held](uint64_t begin, uint64_t size) {
+    if (begin == 0) *held = view.cpu().contiguous();
+    return std::string_view(static_cast<const char*>(held->const_data_ptr()) + begin, size);
+  };
 }
 
 }  // namespace
 
+CheckpointFiles open_checkpoint(const ModelConfig& config, const std::vector<std::string>& paths) {
+  TORCH_CHECK_VALUE(!paths.empty(), "files must name at least one safetensors file");
+  CheckpointFiles checkpoint;
+  for (const auto& path : paths) checkpoint.files.push_back(std::make_unique<safetensors::File>(path));
+  checkpoint.tensors = find_tensors(checkpoint.files);
+  // The shapes are compared on a device without memory: a wrong config costs no allocation of its size.
+  const auto shapes = hugging_face_tensors(make_weights(config, at::kFloat, at::kMeta));
+  check_tensors(checkpoint.tensors, shapes, may_be_there, config.tie_word_embeddings, paths.front(),
+                "config.json");
+  return checkpoint;
+}
+
 std::shared_ptr<Model> load_model(const ModelConfig& config, const std::vector<std::string>& paths,
                                   at::ScalarType dtype, at::Device device, bool emulated) {
   const DeviceScope scope(device);
-  TORCH_CHECK_VALUE(!paths.empty(), "loadModel: files must name at least one safetensors file");
-  std::vector<std::unique_ptr<safetensors::File>> files;
-  for (const auto& path : paths) files.push_back(std::make_unique<safetensors::File>(path));
-  const auto found = find_tensors(files);
-  // The shapes are compared on a device without memory: a wrong config costs no allocation of its size.
-  const auto shapes = hugging_face_tensors(make_weights(config, dtype, at::kMeta));
-  check_tensors(found, shapes, may_be_there, config.tie_word_embeddings, paths.front(), "config.json");
-
+  const auto [files, found] = open_checkpoint(config, paths);
   Weights weights = make_weights(config, dtype, device);
   weights.emulated = emulated;
   std::optional<Upload> upload;
@@ -144,28 +123,11 @@ std::shared_ptr<Model> clone_model(const Model& model) {
 std::vector<std::string> save_model(const Model& model, const std::string& directory,
                                     uint64_t max_shard_bytes) {
   check_resident(model.weights, "save");
-  const auto tensors = hugging_face_tensors(model.weights);
-  uint64_t total = 0;
-  for (const auto& tensor : tensors) total += tensor.view.nbytes();
-  const auto shards = split(tensors, max_shard_bytes);
-  if (shards.size() == 1) {
-    write_shard(shards.front(), model.dtype, directory + "/model.safetensors");
-    return {"model.safetensors"};
-  }
-  std::vector<std::string> names;
-  std::string index =
-      "{\n  \"metadata\": {\"total_size\": " + std::to_string(total) + "},\n  \"weight_map\": {";
-  for (size_t i = 0; i < shards.size(); ++i) {
-    names.push_back(shard_name(i, shards.size()));
-    write_shard(shards[i], model.dtype, directory + "/" + names.back());
-    for (const auto& tensor : shards[i])
-      index += (index.back() == '{' ? "\n    " : ",\n    ") + safetensors::json_string(tensor.name) + ": " +
-               safetensors::json_string(names.back());
-  }
-  index += "\n  }\n}\n";
-  names.emplace_back("model.safetensors.index.json");
-  safetensors::write_file(directory + "/" + names.back(), {index});
-  return names;
+  const auto held = std::make_shared<at::Tensor>();  // of a device, one tensor at a time
+  std::vector<safetensors::Source> sources;
+  for (const auto& [name, view] : hugging_face_tensors(model.weights))
+    sources.push_back({name, file_dtype(model.dtype), view.sizes().vec(), bytes_on_host(view, held)});
+  return safetensors::write_checkpoint(directory, sources, max_shard_bytes);
 }
 
 }  // namespace cream

@@ -16,6 +16,15 @@ struct Found {
   const safetensors::Entry* entry;
 };
 
+// Files of a checkpoint and what is in them, by name.
+struct CheckpointFiles {
+  std::vector<std::unique_ptr<safetensors::File>> files;
+  std::map<std::string, Found> tensors;
+};
+
+// Opens them and checks names and shapes against the architecture, as load_model does; reads no values.
+CheckpointFiles open_checkpoint(const ModelConfig& config, const std::vector<std::string>& paths);
+
 // "[2, 3]"
 std::string shape_text(at::IntArrayRef shape);
 

@@ -265,6 +265,18 @@ void write_parts(const std::string& path, const std::vector<Part>& parts) {
   if (::close(fd) != 0) throw fail();
 }
 
+uint64_t bytes_of(const Source& tensor) {
+  uint64_t bytes = static_cast<uint64_t>(size_of(tensor.dtype));
+  for (const int64_t size : tensor.shape) bytes *= static_cast<uint64_t>(size);
+  return bytes;
+}
+
+std::string shard_name(size_t index, size_t count) {
+  char name[64];
+  std::snprintf(name, sizeof name, "model-%05zu-of-%05zu.safetensors", index + 1, count);
+  return name;
+}
+
 }  // namespace
 
 Piece in_memory(const void* data) {
@@ -290,12 +302,9 @@ uint64_t write(const std::string& path, const std::vector<Source>& tensors,
   std::vector<Part> parts(2);
   uint64_t offset = 0;
   for (const auto& tensor : tensors) {
-    uint64_t bytes = static_cast<uint64_t>(size_of(tensor.dtype));
+    const uint64_t bytes = bytes_of(tensor);
     std::string shape;
-    for (const int64_t size : tensor.shape) {
-      bytes *= static_cast<uint64_t>(size);
-      shape += (shape.empty() ? "" : ",") + std::to_string(size);
-    }
+    for (const int64_t size : tensor.shape) shape += (shape.empty() ? "" : ",") + std::to_string(size);
     if (header.size() > 1) header += ",";
     header += json_string(tensor.name) + ":{\"dtype\":\"" + std::string(name_of(tensor.dtype)) +
               "\",\"shape\":[" + shape + "],\"data_offsets\":[" + std::to_string(offset) + "," +
@@ -312,6 +321,41 @@ uint64_t write(const std::string& path, const std::vector<Source>& tensors,
   parts[1] = {header.size(), in_memory(header.data())};
   write_parts(path, parts);
   return 8 + header.size() + offset;
+}
+
+std::vector<std::string> write_checkpoint(const std::string& directory, const std::vector<Source>& tensors,
+                                          uint64_t max_shard_bytes) {
+  std::vector<std::vector<Source>> shards(1);
+  uint64_t used = 0, total = 0;
+  for (const Source& tensor : tensors) {
+    const uint64_t bytes = bytes_of(tensor);
+    if (!shards.back().empty() && used + bytes > max_shard_bytes) {
+      shards.emplace_back();
+      used = 0;
+    }
+    shards.back().push_back(tensor);
+    used += bytes;
+    total += bytes;
+  }
+  const std::map<std::string, std::string> metadata{{"format", "pt"}};
+  if (shards.size() == 1) {
+    write(directory + "/model.safetensors", shards.front(), metadata);
+    return {"model.safetensors"};
+  }
+  std::vector<std::string> names;
+  std::string index =
+      "{\n  \"metadata\": {\"total_size\": " + std::to_string(total) + "},\n  \"weight_map\": {";
+  for (size_t i = 0; i < shards.size(); ++i) {
+    names.push_back(shard_name(i, shards.size()));
+    write(directory + "/" + names.back(), shards[i], metadata);
+    for (const Source& tensor : shards[i])
+      index += (index.back() == '{' ? "\n    " : ",\n    ") + json_string(tensor.name) + ": " +
+               json_string(names.back());
+  }
+  index += "\n  }\n}\n";
+  names.emplace_back("model.safetensors.index.json");
+  write_file(directory + "/" + names.back(), {index});
+  return names;
 }
 
 }  // namespace cream::safetensors

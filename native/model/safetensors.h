@@ -87,7 +87,13 @@ struct Source {
 uint64_t write(const std::string& path, const std::vector<Source>& tensors,
                const std::map<std::string, std::string>& metadata);
 
-// The same for any content, as the index of a sharded checkpoint.
+// Writes a checkpoint's weights into `directory`: one file "model.safetensors", or shards
+// "model-0000i-of-0000n.safetensors" of at most max_shard_bytes (a larger tensor has one of its own) and
+// "model.safetensors.index.json". Returns the names of the files.
+std::vector<std::string> write_checkpoint(const std::string& directory, const std::vector<Source>& tensors,
+                                          uint64_t max_shard_bytes);
+
+// The same as write for any content, as the index of a sharded checkpoint.
 void write_file(const std::string& path, const std::vector<std::string_view>& parts);
 
 // `text` as a JSON string, with its quotes. Not valid UTF-8 is escaped byte by byte as U+FFFD.

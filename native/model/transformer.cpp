@@ -66,8 +66,7 @@ at::Tensor with_adapter(const Weights& weights, const Pack& pack, at::Tensor y, 
                         int64_t i, LoraSite LoraLayer::* site) {
   if (weights.adapter != nullptr) {
     const auto* rows = x.size(0) == pack.num_rows() ? nullptr : &pack.head_rows;
-    lora_add_(y, x, weights.adapter->layers[i].*site, weights.adapter->options.scale(),
-              dropout_of(pack, i, site, rows));
+    lora_add_(y, x, weights.adapter->layers[i].*site, dropout_of(pack, i, site, rows));
   }
   return y;
 }
@@ -313,8 +312,8 @@ class Backward {
   void through_adapter(const at::Tensor& dx, const at::Tensor& dy, const at::Tensor& x, int64_t i,
                        LoraSite LoraLayer::* site) {
     const auto* rows = x.size(0) == pack_.num_rows() ? nullptr : &pack_.head_rows;
-    lora_backward_(dx, dy, x, weights_.adapter->layers[i].*site, weights_.adapter->options.scale(),
-                   grads_.adapter->layers[i].*site, dropout_of(pack_, i, site, rows));
+    lora_backward_(dx, dy, x, weights_.adapter->layers[i].*site, grads_.adapter->layers[i].*site,
+                   dropout_of(pack_, i, site, rows));
   }
 
   void qk_norm_backward_(at::Tensor& d_qkv, const at::Tensor& raw, const LayerWeights& layer,

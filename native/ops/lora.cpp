@@ -33,12 +33,9 @@ void thin(T* out, const T* x, int64_t num_rows, int64_t width, const LoraDropout
   });
 }
 
-int64_t rank_of(const LoraSite& site) { return site.a.size(0) / static_cast<int64_t>(site.parts.size()); }
-
-// Part i's columns of the first product and of the merged one.
-at::Tensor inner(const at::Tensor& t, const LoraSite& site, size_t i) {
-  const int64_t rank = rank_of(site);
-  return t.narrow(1, static_cast<int64_t>(i) * rank, rank);
+// A part's columns of the first product and of the merged one.
+at::Tensor inner(const at::Tensor& t, const LoraSite::Part& part) {
+  return t.narrow(1, part.row, part.b.size(1));
 }
 at::Tensor outer(const at::Tensor& y, const LoraSite::Part& part) {
   return y.narrow(1, part.begin, part.b.size(0));
@@ -58,29 +55,28 @@ at::Tensor lora_dropout(const at::Tensor& x, const LoraDropout& dropout) {
   return thinned;
 }
 
-void lora_add_(at::Tensor y, const at::Tensor& x, const LoraSite& site, double scale,
-               const LoraDropout& dropout) {
+void lora_add_(at::Tensor y, const at::Tensor& x, const LoraSite& site, const LoraDropout& dropout) {
   if (!site.a.defined()) return;
   const at::Tensor t = cream::linear(lora_dropout(x, dropout), site.a);
-  for (size_t i = 0; i < site.parts.size(); ++i) {
-    const at::Tensor& b = site.parts[i].b;
+  for (const LoraSite::Part& part : site.parts) {
     if (gpu::active(y)) {
-      gpu::add_product_(outer(y, site.parts[i]), inner(t, site, i), b.t(), scale);
+      gpu::add_product_(outer(y, part), inner(t, part), part.b.t(), part.scale);
     } else {
-      outer(y, site.parts[i]).add_(cream::linear(inner(t, site, i), b), scale);
+      outer(y, part).add_(cream::linear(inner(t, part), part.b), part.scale);
     }
   }
 }
 
 void lora_backward_(at::Tensor dx, const at::Tensor& dy, const at::Tensor& x, const LoraSite& site,
-                    double scale, LoraSite& grads, const LoraDropout& dropout) {
+                    LoraSite& grads, const LoraDropout& dropout) {
   const at::Tensor thinned = lora_dropout(x, dropout);
-  const at::Tensor t = cream::linear(thinned, site.a).mul_(scale);
+  const at::Tensor t = cream::linear(thinned, site.a);
   at::Tensor dt = at::empty_like(t);
   for (size_t i = 0; i < site.parts.size(); ++i) {
-    const at::Tensor d_part = outer(dy, site.parts[i]);
-    inner(dt, site, i).copy_(linear_backward_input(d_part, site.parts[i].b)).mul_(scale);
-    linear_backward_weight(d_part, inner(t, site, i), grads.parts[i].b);
+    const LoraSite::Part& part = site.parts[i];
+    const at::Tensor d_part = outer(dy, part);
+    inner(dt, part).copy_(linear_backward_input(d_part, part.b)).mul_(part.scale);
+    linear_backward_weight(d_part, inner(t, part).mul_(part.scale), grads.parts[i].b);
   }
   linear_backward_weight(dt, thinned, grads.a);
   if (gpu::active(dx) && dropout.probability == 0) return gpu::add_product_(dx, dt, site.a, 1);

@@ -13,10 +13,12 @@ namespace cream {
 // first factors are one matrix.
 struct LoraSite {
   struct Part {
-    at::Tensor b;       // [out, r]
+    at::Tensor b;       // [out, r]; ranks may differ
     int64_t begin = 0;  // first column of the merged product that it adds to
+    int64_t row = 0;    // first of its r rows of a
+    double scale = 1;
   };
-  at::Tensor a;  // [num parts * r, in]; undefined when the site has no adapter
+  at::Tensor a;  // [sum of the ranks, in]; undefined when the site has no adapter
   std::vector<Part> parts;
 };
 
@@ -34,12 +36,11 @@ struct LoraDropout {
 at::Tensor lora_dropout(const at::Tensor& x, const LoraDropout& dropout);
 
 //   y [R, *], x [R, in]
-void lora_add_(at::Tensor y, const at::Tensor& x, const LoraSite& site, double scale,
-               const LoraDropout& dropout = {});
+void lora_add_(at::Tensor y, const at::Tensor& x, const LoraSite& site, const LoraDropout& dropout = {});
 
 // For dy [R, *], adds the gradient by x to dx [R, in], and those of a and b to `grads` (float32, same
 // layout).
 void lora_backward_(at::Tensor dx, const at::Tensor& dy, const at::Tensor& x, const LoraSite& site,
-                    double scale, LoraSite& grads, const LoraDropout& dropout = {});
+                    LoraSite& grads, const LoraDropout& dropout = {});
 
 }  // namespace cream

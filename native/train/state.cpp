@@ -56,9 +56,14 @@ std::map<std::string, std::string> identity(const Model& model, const AdamWOptio
     const LoraOptions& lora = model.weights.adapter->options;
     std::string targets;
     for (const bool target : lora.targets) targets += target ? '1' : '0';
+    std::string modules;  // rank:alpha of each projection, layer by layer
+    for (const auto& layer : lora.modules)
+      for (const auto& [rank, alpha] : layer) modules += text(rank) + ":" + text(alpha) + " ";
     adapter = {{"lora.rank", text(lora.rank)},       {"lora.alpha", text(lora.alpha)},
                {"lora.dropout", text(lora.dropout)}, {"lora.rankStabilized", text(lora.rank_stabilized)},
                {"lora.targetModules", targets},      {"lora.seed", std::to_string(options.seed)}};
+    // Only where there are some, so that states saved before modules could differ are still read.
+    if (!modules.empty()) adapter.emplace("lora.modules", modules);
   }
   std::map<std::string, std::string> facts{
       {"dtype", model.dtype == at::kFloat ? "float32" : "bfloat16"},
