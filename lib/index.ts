@@ -18,6 +18,7 @@ export { loadConfig, parseConfig } from './config-file.js';
 export { CreamError, EXIT_CODES, isCreamError, type ErrorCode } from './errors.js';
 export { averageRanks, kendallTau, spearman } from './kendall-tau.js';
 export { Model, Trainer } from './native/model.js';
+export { mergeCheckpoint, type MergedCheckpoint, type MergeOptions } from './native/merge.js';
 export {
   type CompareEvent,
   type CompareOptions,

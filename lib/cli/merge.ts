@@ -1,11 +1,14 @@
 import { resolve } from 'node:path';
 import { CreamError } from '../errors.js';
 import type { Context } from './command.js';
-import { loadModel, type ModelValues } from './models.js';
+import { mergeCheckpoint } from '../native/merge.js';
+import { tuneMalloc } from '../native/model.js';
+import { ensureEngine } from './engine.js';
+import type { ModelValues } from './models.js';
 import { prepareOutputFolder } from './output.js';
 import { shortPath } from './summary.js';
 
-export interface MergeValues extends ModelValues {
+export interface MergeValues extends Pick<ModelValues, 'dtype' | 'threads'> {
   model: string;
   adapter: string;
   output: string;
@@ -22,9 +25,14 @@ export async function merge(values: MergeValues, context: Context): Promise<void
     }
   }
   await prepareOutputFolder(output, force);
-  await using adapted = await loadModel(model, values, context);
-  await using merged = await adapted.merge();
-  await merged.save(output, { overwrite: true });
+  await ensureEngine(context.terminal);
+  tuneMalloc(); // the process is the command line's own
+  const merged = await mergeCheckpoint(model, adapter, output, {
+    dtype: values.dtype,
+    overwrite: true,
+    signal: context.signal,
+    ...(values.threads !== undefined && { threads: values.threads }),
+  });
   if (json) {
     const { numParameters, dtype } = merged;
     await context.terminal.print(`${JSON.stringify({ output, parameters: numParameters, dtype })}\n`);

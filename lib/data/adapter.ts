@@ -1,11 +1,11 @@
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CreamError } from '../errors.js';
-import { checkFolder, readJson, writeDurably } from './checkpoint.js';
-import { ConfigReader } from './config-reader.js';
+import { type AdapterConfig, modulesOf, readAdapterConfig } from './adapter-config.js';
+import { checkFolder, readJsonText, writeDurably } from './checkpoint.js';
+import { jsonText, setMember } from './json-text.js';
 
-// Low-rank adapters in PEFT's format: adapter_config.json and adapter_model.safetensors. As with a checkpoint, every
-// key is read, known to change nothing, or refused by name.
+// Folders of low-rank adapters in PEFT's format: adapter_config.json and adapter_model.safetensors.
 
 export const LORA_MODULES = [
   'q_proj',
@@ -18,6 +18,14 @@ export const LORA_MODULES = [
 ] as const;
 export type LoraModule = (typeof LORA_MODULES)[number];
 
+/** The adapter of one matrix. */
+export interface LoraModuleOptions {
+  layer: number;
+  module: LoraModule;
+  rank: number;
+  alpha: number;
+}
+
 /** A low-rank adapter: LoRA (arXiv 2106.09685), or rsLoRA (arXiv 2312.03732) when rank-stabilised. */
 export interface LoraOptions {
   rank: number;
@@ -27,111 +35,127 @@ export interface LoraOptions {
   dropout: number;
   rankStabilized: boolean;
   targetModules: readonly LoraModule[];
+  /** Where matrices differ: those that have an adapter, in place of rank, alpha and targetModules of every layer. */
+  modules?: readonly LoraModuleOptions[];
 }
 
 export const ADAPTER_CONFIG = 'adapter_config.json';
 export const ADAPTER_WEIGHTS = 'adapter_model.safetensors';
 
-/** Only these values are computed; null and absent mean the same. */
-const FIXED: Readonly<Record<string, unknown>> = {
-  bias: 'none',
-  fan_in_fan_out: false,
-  use_dora: false,
-  use_qalora: false,
-  lora_bias: false,
-};
+/** The name of a module in a model of transformers. */
+export const moduleName = (layer: number, module: LoraModule): string =>
+  `model.layers.${layer}.${LORA_MODULES.indexOf(module) < 4 ? 'self_attn' : 'mlp'}.${module}`;
 
-/** Must be absent, null or empty. */
-const REFUSED = [
-  'alora_invocation_tokens',
-  'alpha_pattern',
-  'arrow_config',
-  'kasa_config',
-  'layer_replication',
-  'layers_pattern',
-  'layers_to_transform',
-  'megatron_config',
-  'modules_to_save',
-  'monteclora_config',
-  'rank_pattern',
-  'target_parameters',
-  'trainable_token_indices',
-  'use_bdlora',
-  'velora_config',
-];
-
-const isEmpty = (value: unknown) =>
-  value === undefined || value === null || (typeof value === 'object' && Object.keys(value).length === 0);
-
-function readModules(config: ConfigReader): LoraModule[] {
-  const value = config.take('target_modules');
-  if (value === 'all-linear') return [...LORA_MODULES];
-  if (!Array.isArray(value) || value.length === 0) {
-    config.fail(`target_modules must be a list of modules or "all-linear", got ${JSON.stringify(value)}`);
-  }
-  const named = (value as unknown[]).map((module) => {
-    const name = typeof module === 'string' ? module.split('.').at(-1) : undefined;
-    const known = LORA_MODULES.find((candidate) => candidate === name);
-    return (
-      known ??
-      config.fail(`target_modules has ${JSON.stringify(module)}; known are ${LORA_MODULES.join(', ')}`)
-    );
-  });
-  return LORA_MODULES.filter((module) => named.includes(module));
+export interface AdapterFiles {
+  options: LoraOptions;
+  /** The weights. */
+  file: string;
+  /** adapter_config.json as it is. */
+  text: string;
 }
 
-/** Reads a parsed adapter_config.json; `where` begins the messages. Throws INVALID_CHECKPOINT. */
-export function readAdapterConfig(json: unknown, where: string): LoraOptions {
-  const config: ConfigReader = new ConfigReader(json, where);
-  const type = config.take('peft_type');
-  if (type !== 'LORA') config.fail(`peft_type must be "LORA", got ${JSON.stringify(type) ?? 'nothing'}`);
-  for (const [key, value] of Object.entries(FIXED)) config.mustBe(key, value);
-  for (const key of REFUSED) {
-    const value = config.take(key);
-    if (!isEmpty(value)) config.fail(`${key} is not supported, got ${JSON.stringify(value).slice(0, 80)}`);
-  }
-  const init = config.take('init_lora_weights');
-  if (init !== undefined && typeof init !== 'boolean' && init !== 'gaussian') {
-    config.fail(
-      `init_lora_weights ${JSON.stringify(init)} changes the base's weights; convert it to a plain LoRA adapter`,
-    );
-  }
-  const options: LoraOptions = {
-    rank: config.integer('r', 1, 2 ** 20),
-    alpha: config.number('lora_alpha', Number.MIN_VALUE, 1e9),
-    dropout: config.number('lora_dropout', 0, 1, 0),
-    rankStabilized: config.boolean('use_rslora', false),
-    targetModules: readModules(config),
-  };
-  if (options.dropout === 1) config.fail('lora_dropout must be below 1');
-  return options;
+export interface AdapterSource {
+  /** Of the model under the adapter. */
+  numLayers: number;
+  /** Names and shapes of the tensors of a safetensors file. */
+  tensorsOf: (file: string) => readonly { name: string; shape: readonly number[] }[];
 }
 
 /** The settings of an adapter folder and its file of weights. Throws INVALID_CHECKPOINT. */
-export async function readAdapter(directory: string): Promise<{ options: LoraOptions; file: string }> {
+export async function readAdapter(directory: string, source: AdapterSource): Promise<AdapterFiles> {
   await checkFolder(directory);
   const path = join(directory, ADAPTER_CONFIG);
-  const json = await readJson(path);
+  const found = await readJsonText(path);
   const file = join(directory, ADAPTER_WEIGHTS);
-  const lacks = (name: string) =>
-    new CreamError(
-      'INVALID_CHECKPOINT',
-      `${directory}: has no ${name}; give the folder of a LoRA adapter as PEFT saves it`,
+  const lacks = (what: string) => new CreamError('INVALID_CHECKPOINT', `${directory}: has no ${what}`);
+  const advice = 'give the folder of a LoRA adapter as PEFT saves it';
+  if (found === undefined) throw lacks(`${ADAPTER_CONFIG}; ${advice}`);
+  const config = readAdapterConfig(found.json, path);
+  const isThere = (name: string) =>
+    access(name).then(
+      () => true,
+      () => false,
     );
-  if (json === undefined) throw lacks(ADAPTER_CONFIG);
-  await access(file).catch(() => {
-    throw lacks(ADAPTER_WEIGHTS);
-  });
-  return { options: readAdapterConfig(json, path), file };
+  if (!(await isThere(file))) {
+    const isPickled = await isThere(join(directory, 'adapter_model.bin'));
+    throw lacks(
+      ADAPTER_WEIGHTS +
+        (isPickled
+          ? '; adapter_model.bin is of a format that is not read (pickle can run code): load the adapter with PEFT ' +
+            '0.6 or newer and save it again with save_pretrained(folder)'
+          : `; ${advice}`),
+    );
+  }
+  return { options: optionsOf(config, path, file, source), file, text: found.text };
 }
 
-/** Writes adapter_config.json as PEFT reads it, flushed to disk. */
+/** Settings with the modules that the file has factors of, which must be those that the configuration names. */
+function optionsOf(config: AdapterConfig, path: string, file: string, source: AdapterSource): LoraOptions {
+  const { numLayers, tensorsOf } = source;
+  const names = new Map<string, { layer: number; module: LoraModule }>();
+  for (let layer = 0; layer < numLayers; layer++) {
+    for (const module of LORA_MODULES) names.set(moduleName(layer, module), { layer, module });
+  }
+  const ranks = new Map<string, number>();
+  for (const { name, shape } of tensorsOf(file)) {
+    const module = /^base_model\.model\.(.*)\.lora_A\.weight$/.exec(name)?.[1];
+    if (module !== undefined && names.has(module)) ranks.set(module, shape[0] ?? 0);
+  }
+  const modules = modulesOf(config, path, [...names.keys()], ranks).map(({ name, rank, alpha }) => ({
+    ...(names.get(name) as { layer: number; module: LoraModule }),
+    rank,
+    alpha,
+  }));
+  return (
+    uniform(config.options, modules, numLayers) ?? {
+      ...config.options,
+      targetModules: kinds(modules),
+      modules,
+    }
+  );
+}
+
+const kinds = (modules: readonly LoraModuleOptions[]) =>
+  LORA_MODULES.filter((module) => modules.some((other) => other.module === module));
+
+/** The same in short where every layer has the same modules with one rank and one alpha. */
+function uniform(
+  options: Omit<LoraOptions, 'targetModules'>,
+  modules: readonly LoraModuleOptions[],
+  numLayers: number,
+): LoraOptions | undefined {
+  const targetModules = kinds(modules);
+  const [first] = modules;
+  if (first === undefined || modules.length !== numLayers * targetModules.length) return undefined;
+  const { rank, alpha } = first;
+  if (!modules.every((module) => module.rank === rank && module.alpha === alpha)) return undefined;
+  return { ...options, rank, alpha, targetModules };
+}
+
+/**
+ * Writes adapter_config.json as PEFT reads it, flushed to disk. An adapter that came from a file keeps that file's text,
+ * the name of its base apart.
+ */
 export async function writeAdapterConfig(
   directory: string,
   options: LoraOptions,
   base: string | undefined,
+  original?: string,
 ): Promise<void> {
+  const path = join(directory, ADAPTER_CONFIG);
+  if (original !== undefined) {
+    const text = base === undefined ? original : setMember(original, 'base_model_name_or_path', base);
+    return writeDurably(path, text);
+  }
+  const { modules } = options;
+  const patternOf = (key: 'rank' | 'alpha') =>
+    Object.fromEntries(
+      (modules ?? [])
+        .filter((module) => module[key] !== options[key])
+        .map(({ layer, module, [key]: value }) => [moduleName(layer, module), value]),
+    );
   const json = {
+    alpha_pattern: patternOf('alpha'),
     base_model_name_or_path: base ?? null,
     bias: 'none',
     fan_in_fan_out: false,
@@ -142,10 +166,13 @@ export async function writeAdapterConfig(
     modules_to_save: null,
     peft_type: 'LORA',
     r: options.rank,
-    target_modules: [...options.targetModules],
+    rank_pattern: patternOf('rank'),
+    target_modules: modules?.map(({ layer, module }) => moduleName(layer, module)) ?? [
+      ...options.targetModules,
+    ],
     task_type: 'CAUSAL_LM',
     use_dora: false,
     use_rslora: options.rankStabilized,
   };
-  await writeDurably(join(directory, ADAPTER_CONFIG), `${JSON.stringify(json, undefined, 2)}\n`);
+  await writeDurably(path, jsonText(json, ['lora_dropout']));
 }

@@ -12,7 +12,7 @@ export interface Checkpoint {
   directory: string;
   config: ModelConfig;
   /** config.json as it is. */
-  configJson: JsonObject;
+  configText: string;
   /** The weight files, each once. */
   files: string[];
   /** The file that holds the embedding, which tells the checkpoint's dtype. */
@@ -43,12 +43,12 @@ const COMPANIONS = [
 export async function readCheckpoint(directory: string, head: ModelHead = 'language'): Promise<Checkpoint> {
   await checkFolder(directory);
   const path = join(directory, 'config.json');
-  const configJson = await readJson(path);
-  if (configJson === undefined) throw await notACheckpoint(directory, 'config.json');
+  const found = await readJsonText(path);
+  if (found === undefined) throw await notACheckpoint(directory, 'config.json');
   return {
     directory,
-    config: readModelConfig(configJson, path, head),
-    configJson: configJson as JsonObject,
+    config: readModelConfig(found.json, path, head),
+    configText: found.text,
     ...(await findWeights(directory)),
   };
 }
@@ -120,6 +120,11 @@ async function notACheckpoint(directory: string, wanted: string): Promise<CreamE
 
 /** A JSON file of a checkpoint; undefined when it is not there. */
 export async function readJson(path: string): Promise<unknown> {
+  return (await readJsonText(path))?.json;
+}
+
+/** The same with its text. */
+export async function readJsonText(path: string): Promise<{ text: string; json: unknown } | undefined> {
   let text: string;
   try {
     const found = await stat(path);
@@ -132,7 +137,7 @@ export async function readJson(path: string): Promise<unknown> {
     throw ioError('read', path, cause);
   }
   try {
-    return JSON.parse(text);
+    return { text, json: JSON.parse(text) };
   } catch (cause) {
     throw invalid(path, `is not valid JSON (${(cause as Error).message})`, cause);
   }
@@ -194,15 +199,13 @@ async function checkTarget(target: string, overwrite: boolean): Promise<void> {
   }
 }
 
-/** Copies tokenizer, chat template and generation settings, and writes config.json if given; all flushed to disk. */
+/** Copies tokenizer, chat template and generation settings byte by byte, and writes config.json if given; all flushed. */
 export async function writeCompanions(
   from: string | undefined,
   to: string,
-  configJson?: JsonObject,
+  configText?: string,
 ): Promise<void> {
-  if (configJson !== undefined) {
-    await writeDurably(join(to, 'config.json'), `${JSON.stringify(configJson, undefined, 2)}\n`);
-  }
+  if (configText !== undefined) await writeDurably(join(to, 'config.json'), configText);
   if (from === undefined) return;
   await checkFolder(from);
   for (const name of COMPANIONS) {

@@ -1,6 +1,7 @@
 import { CreamError } from '../errors.js';
 import { refuseOtherArchitectures } from './config-architecture.js';
 import { ConfigReader, type JsonObject } from './config-reader.js';
+import { jsonText, setMember } from './json-text.js';
 import { readRope, type Rope } from './rope-config.js';
 
 // config.json of a Hugging Face checkpoint: which transformer it describes. The rule: what the class of that model_type
@@ -286,6 +287,21 @@ export function inferModelType(config: Omit<ModelConfig, 'modelType'>): ModelTyp
   if (config.qkNorm) return 'qwen3';
   if (config.qkvBias && !config.oBias) return 'qwen2';
   return config.slidingWindow.some((window) => window > 0) ? 'mistral' : 'llama';
+}
+
+/** What transformers' classes hold as floats: some of its versions refuse whole numbers in their place. */
+const FLOAT_KEYS = ['rms_norm_eps', 'rope_theta', 'attention_dropout', '(?:low_freq_|high_freq_)?factor'];
+
+/** The text of writeModelConfig. */
+export const modelConfigText = (config: ModelConfig, dtype: 'float32' | 'bfloat16'): string =>
+  jsonText(writeModelConfig(config, dtype), FLOAT_KEYS);
+
+/** `text` of a config.json with another dtype of the weights, under the names of transformers 4 and 5 that it has. */
+export function withDtype(text: string, dtype: string): string {
+  const json = JSON.parse(text) as JsonObject;
+  const named = ['dtype', 'torch_dtype'].filter((key) => Object.hasOwn(json, key));
+  const keys = named.length > 0 ? named : ['torch_dtype'];
+  return keys.reduce((result, key) => (json[key] === dtype ? result : setMember(result, key, dtype)), text);
 }
 
 /** The config.json that transformers (4 and 5) and readModelConfig read as this model. */

@@ -317,6 +317,16 @@ export interface NativeBinding {
     dtype: NativeDtype;
     device: string;
   }): Promise<NativeModel>;
+  /** native/model/merge_checkpoint.h; resolves to the names of the files, each flushed to disk. */
+  mergeCheckpoint(options: {
+    config: NativeModelConfig;
+    files: string[];
+    adapter: LoraOptions;
+    adapterFile: string;
+    dtype: 'own' | NativeDtype;
+    directory: string;
+    maxShardBytes: number;
+  }): Promise<string[]>;
   /** Reads only the header of a safetensors file: name -> dtype and shape. */
   safetensorsHeader(path: string): { name: string; dtype: string; shape: number[] }[];
   // For tests: ops beside their plain definitions. Arguments are described at each export in native/addon.

@@ -1,3 +1,4 @@
+import type { AdapterSource } from '../data/adapter.js';
 import type { ModelConfig } from '../data/model-config.js';
 import { type NativeBinding, type NativeModelConfig, loadBinding } from './binding.js';
 
@@ -31,3 +32,9 @@ export function toNative(config: ModelConfig): NativeModelConfig {
   const { modelType: _type, bosTokenId: _bos, eosTokenIds: _eos, padTokenId: _pad, ...numbers } = config;
   return numbers;
 }
+
+/** What reading an adapter needs to know of the model under it. */
+export const adapterSource = ({ numLayers }: Pick<ModelConfig, 'numLayers'>): AdapterSource => ({
+  numLayers,
+  tensorsOf: (file) => loadBinding().safetensorsHeader(file),
+});

@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto';
 import { readCheckpoint, publishCheckpoint, writeCompanions } from '../data/checkpoint.js';
-import type { JsonObject } from '../data/config-reader.js';
-import { inferModelType, type ModelConfig, writeModelConfig } from '../data/model-config.js';
+import { inferModelType, type ModelConfig, modelConfigText, withDtype } from '../data/model-config.js';
 import { type LoraOptions, readAdapter, writeAdapterConfig } from '../data/adapter.js';
 import { CreamError } from '../errors.js';
 import { type NativeModel, type NativeModelConfig, type NativeResponse, loadBinding } from './binding.js';
@@ -15,7 +14,7 @@ import {
 } from './arguments.js';
 import { AbortableCall, native } from './call.js';
 import { resolveDevice } from './device.js';
-import { dtypeOf, type LoadOptions, prepare, toNative } from './loading.js';
+import { adapterSource, dtypeOf, type LoadOptions, prepare, toNative } from './loading.js';
 import { Trainer, type TrainerOptions } from './trainer.js';
 import { type LogitsSettings, nativeLogitsSettings } from './logits-settings.js';
 
@@ -100,18 +99,23 @@ export class Model implements AsyncDisposable {
   /** The low-rank adapter beside the weights, if there is one. */
   readonly adapter: LoraOptions | undefined;
   readonly #native: NativeModel;
-  readonly #configJson: JsonObject;
+  /** config.json. */
+  readonly #configText: string;
+  /** adapter_config.json, of an adapter that came from a file. */
+  readonly #adapterText: string | undefined;
 
   private constructor(
     nativeModel: NativeModel,
     config: ModelConfig,
-    configJson: JsonObject,
+    configText: string,
     directory: string | undefined,
     adapter?: LoraOptions,
+    adapterText?: string,
   ) {
     this.#native = nativeModel;
     this.adapter = adapter;
-    this.#configJson = configJson;
+    this.#configText = configText;
+    this.#adapterText = adapterText;
     this.directory = directory;
     this.config = config;
     this.dtype = nativeModel.dtype;
@@ -121,7 +125,7 @@ export class Model implements AsyncDisposable {
   /** Reads a Hugging Face checkpoint folder. */
   static async load(directory: string, options: LoadOptions = {}): Promise<Model> {
     return AbortableCall.during(options.signal, async () => {
-      const { config, configJson, files, embeddingFile } = await readCheckpoint(directory);
+      const { config, configText, files, embeddingFile } = await readCheckpoint(directory);
       const { dtype = 'auto' } = options;
       const loaded = await native(() => {
         const binding = prepare(options);
@@ -132,7 +136,7 @@ export class Model implements AsyncDisposable {
           device: resolveDevice(options.device),
         });
       });
-      return disposeIfAborted(new Model(loaded, config, configJson, directory), options.signal);
+      return disposeIfAborted(new Model(loaded, config, configText, directory), options.signal);
     });
   }
 
@@ -142,7 +146,7 @@ export class Model implements AsyncDisposable {
       'modelType' in config ? config : { ...config, modelType: inferModelType(config) };
     const { dtype: wanted = 'auto', seed } = options;
     const dtype = wanted === 'auto' ? 'float32' : wanted;
-    const configJson = writeModelConfig(complete, dtype);
+    const configText = modelConfigText(complete, dtype);
     const made = await native(() =>
       prepare(options).randomModel({
         config: toNative(complete),
@@ -151,7 +155,7 @@ export class Model implements AsyncDisposable {
         device: resolveDevice(options.device),
       }),
     );
-    return new Model(made, complete, configJson, undefined);
+    return new Model(made, complete, configText, undefined);
   }
 
   /**
@@ -243,21 +247,24 @@ export class Model implements AsyncDisposable {
   async addAdapter(options: LoraOptions, { seed = 0 }: { seed?: number | bigint } = {}): Promise<Model> {
     this.#refuseSecondAdapter();
     const made = await native(() => this.#native.addAdapter(options, toSeed(seed, 'addAdapter')));
-    return new Model(made, this.config, this.#configJson, this.directory, options);
+    return new Model(made, this.config, this.#configText, this.directory, options);
   }
 
   /** A second handle on the same weights with an adapter in PEFT's format: adapter_config.json and its safetensors. */
   async loadAdapter(directory: string): Promise<Model> {
     this.#refuseSecondAdapter();
-    const { options, file } = await readAdapter(directory);
+    const { options, file, text } = await native(() => readAdapter(directory, adapterSource(this.config)));
     const loaded = await native(() => this.#native.loadAdapter(options, file));
-    return new Model(loaded, this.config, this.#configJson, this.directory, options);
+    return new Model(loaded, this.config, this.#configText, this.directory, options, text);
   }
 
-  /** A model of its own with the adapter added to the weights: W + scale B A, rounded once. */
+  /**
+   * A model of its own with the adapter added to the weights: W + scale B A, rounded once to the dtype that the model
+   * computes in. `mergeCheckpoint` keeps the dtype of the files, float16 too.
+   */
   async merge(): Promise<Model> {
     const merged = await native(() => this.#native.mergeAdapter());
-    return new Model(merged, this.config, this.#configJson, this.directory);
+    return new Model(merged, this.config, this.#configText, this.directory);
   }
 
   /** Starts training, in place: of the adapter where there is one, else of all weights. One trainer at a time. */
@@ -267,7 +274,7 @@ export class Model implements AsyncDisposable {
 
   async clone(): Promise<Model> {
     const copy = await native(() => this.#native.clone());
-    return new Model(copy, this.config, this.#configJson, this.directory, this.adapter);
+    return new Model(copy, this.config, this.#configText, this.directory, this.adapter, this.#adapterText);
   }
 
   /**
@@ -280,7 +287,7 @@ export class Model implements AsyncDisposable {
       throw new CreamError('INVALID_ARGUMENT', `snapshot: on must be 'device' or 'host', got ${String(on)}`);
     }
     const copy = await native(() => this.#native.snapshot(on === 'host'));
-    return new Model(copy, this.config, this.#configJson, this.directory, this.adapter);
+    return new Model(copy, this.config, this.#configText, this.directory, this.adapter, this.#adapterText);
   }
 
   /**
@@ -293,11 +300,11 @@ export class Model implements AsyncDisposable {
       directory,
       async (temporary) => {
         if (this.adapter === undefined) {
-          await writeCompanions(from, temporary, this.#configForSave());
+          await writeCompanions(from, temporary, withDtype(this.#configText, this.dtype));
           await native(() => this.#native.save(temporary, maxShardBytes));
         } else {
           await writeCompanions(from, temporary);
-          await writeAdapterConfig(temporary, this.adapter, this.directory);
+          await writeAdapterConfig(temporary, this.adapter, this.directory, this.#adapterText);
           await native(() => this.#native.saveAdapter(temporary));
         }
       },
@@ -335,11 +342,6 @@ export class Model implements AsyncDisposable {
       'INVALID_ARGUMENT',
       'the model has an adapter already; merge it first, or use its base',
     );
-  }
-
-  #configForSave(): JsonObject {
-    const key = Object.hasOwn(this.#configJson, 'dtype') ? 'dtype' : 'torch_dtype';
-    return { ...this.#configJson, [key]: this.dtype };
   }
 }
 

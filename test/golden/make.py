@@ -13,6 +13,7 @@ import datasets
 import torch
 
 import checkpoints
+import adapters
 import configs
 import jinja_templates
 import harness_numbers
@@ -44,6 +45,7 @@ def main() -> None:
     steps.make()
     lora.make()
     jinja_templates.make()
+    adapters.make()
     reward_bench.make()
     reward_models.make()
     preference_trl.make()

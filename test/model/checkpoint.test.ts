@@ -81,6 +81,27 @@ t.test('dtype: auto is float32 for float32 and bfloat16 for the others; the choi
   t.strictSame([...kinds], ['F32']);
 });
 
+t.test("saving keeps every number's own spelling", async (t) => {
+  const directory = t.testdir({});
+  const source = join(directory, 'source');
+  cpSync(checkpoint('llama'), source, { recursive: true });
+  const text = readFileSync(join(source, 'config.json'), 'utf8')
+    .replace('"rope_theta": 10000.0', '"rope_theta": 1.0E+4')
+    .replace(
+      '"use_cache": true',
+      '"use_cache": true, "a_trainers_key": [12345678901234567890, -0.0, 1e-05, "\\u00e9"]',
+    );
+  t.match(text, /1\.0E\+4.*a_trainers_key/s);
+  writeFileSync(join(source, 'config.json'), text);
+  const generation = '{"temperature": 1.0, "eos_token_id": [2], "x": 12345678901234567890}';
+  writeFileSync(join(source, 'generation_config.json'), generation);
+  await using model = await Model.load(source, { dtype: 'bfloat16' });
+  await model.save(join(directory, 'target'));
+  const saved = (name: string) => readFileSync(join(directory, 'target', name), 'utf8');
+  t.equal(saved('config.json'), text.replace('"dtype": "float32"', '"dtype": "bfloat16"'));
+  t.equal(saved('generation_config.json'), generation);
+});
+
 t.test(
   'saving copies the tokenizer, the template and the generation settings, and nothing else',
   async (t) => {

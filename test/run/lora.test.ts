@@ -1,10 +1,10 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { readAdapter } from '../../lib/data/adapter.js';
 import { Model } from '../../lib/native/model.js';
 import { readRecords } from '../../lib/run/records.js';
 import type { ScoredGroup } from '../../lib/types.js';
+import { adapterOf } from '../helpers/adapter.js';
 import { built } from '../helpers/built.js';
 import { close } from '../helpers/close.js';
 import { cream, jsonLines } from '../helpers/cream.js';
@@ -27,7 +27,7 @@ t.test('every model of the run but M0 is an adapter over M0', async (t) => {
     const names = readdirSync(at(policy));
     t.ok(names.includes('adapter_model.safetensors') && names.includes('tokenizer.json'), policy);
     t.notOk(names.includes('model.safetensors'), 'the weights of M0 are not copied');
-    const { options } = await readAdapter(at(policy));
+    const { options } = await adapterOf(at(policy), 2);
     t.strictSame([options.rank, options.alpha, options.dropout], [3, 6, 0.1]);
     t.equal(options.targetModules.length, 7);
   }
@@ -119,7 +119,7 @@ t.test('sft --lora-rank makes an adapter, which train continues; mistakes are re
   ]);
   t.equal(first.code, 0, first.stderr);
   t.match(first.stderr, /the adapter is in .*--adapter/);
-  t.equal((await readAdapter(adapter)).options.alpha, 4, 'twice the rank');
+  t.equal((await adapterOf(adapter, 2)).options.alpha, 4, 'twice the rank');
   const second = join(folder, 'adapter-2');
   const continued = await cream([
     'sft',

@@ -2,9 +2,10 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { type LoraOptions, readAdapter } from '../../lib/data/adapter.js';
+import type { LoraOptions } from '../../lib/data/adapter.js';
 import { Model } from '../../lib/native/model.js';
 import type { NativeModel, NativeTensor } from '../../lib/native/binding.js';
+import { adapterOf } from '../helpers/adapter.js';
 import { close, closeInNorm } from '../helpers/close.js';
 import {
   checkpoint,
@@ -35,6 +36,7 @@ interface Case {
 }
 
 const { cases } = readGolden<{ cases: Record<string, Case> }>('lora');
+const LAYERS: Record<string, number> = { all: 2, some: 3 };
 const adapterFolder = (name: string) => join(checkpoint('.'), '..', 'adapters', name);
 const ids = (values: readonly number[]) => Int32Array.from(values);
 
@@ -55,7 +57,7 @@ const pairsOf = (golden: Case) =>
 
 async function withAdapter(name: string, use: (model: NativeModel, base: NativeModel) => Promise<void>) {
   const base = await nativeModel(cases[name]!.checkpoint);
-  const { options, file } = await readAdapter(adapterFolder(name));
+  const { options, file } = await adapterOf(adapterFolder(name), LAYERS[name]!);
   const model = await base.loadAdapter(options, file);
   try {
     await use(model, base);
@@ -145,7 +147,7 @@ for (const [name, golden] of Object.entries(cases)) {
       trainer.dispose();
       const folder = mkdtempSync(join(tmpdir(), 'cream-lora-'));
       await model.saveAdapter(folder);
-      const { options: settings } = await readAdapter(adapterFolder(name));
+      const { options: settings } = await adapterOf(adapterFolder(name), LAYERS[name]!);
       const again = await base.loadAdapter(settings, join(folder, 'adapter_model.safetensors'));
       const finished = await again.createTrainer(OPTIMIZER);
       finished.dispose();
@@ -242,7 +244,7 @@ t.test('generation computes what scoring computes, adapter included', async (t) 
 });
 
 t.test('dropout: another mask with every seed and step, the same for any split', async (t) => {
-  const { options, file } = await readAdapter(adapterFolder('some'));
+  const { options, file } = await adapterOf(adapterFolder('some'), 3);
   const tied = await nativeModel('llama-tied');
   const model = await tied.loadAdapter({ ...options, dropout: 0.5 }, file);
   const golden = cases['some']!;
@@ -270,7 +272,7 @@ t.test('training state: continued bit by bit; another adapter is refused', async
   t.teardown(() => rmSync(folder, { recursive: true, force: true }));
   const state = join(folder, 'state.safetensors');
   const golden = cases['some']!;
-  const { options, file } = await readAdapter(adapterFolder('some'));
+  const { options, file } = await adapterOf(adapterFolder('some'), 3);
   const base = await nativeModel('llama-tied');
   const start = async (changes: Partial<LoraOptions> = {}) => {
     const model = await base.loadAdapter({ ...options, dropout: 0.25, ...changes }, file);
