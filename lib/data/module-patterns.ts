@@ -13,30 +13,36 @@ function translated(pattern: string): string | undefined {
     .replaceAll(String.raw`\A`, '^')
     .replaceAll(String.raw`\Z`, '$');
   // Flags, comments, conditions and possessive quantifiers are written otherwise or not at all.
-  if (/\(\?[aiLmsux#(>-]|[*+?}]\+/.test(text.replaceAll(/\\./g, ''))) return undefined;
+  if (/\(\?[aiLmsux#(>-]|[*+?}]\+|\{,/.test(text.replaceAll(/\\./g, ''))) return undefined;
   try {
-    new RegExp(text);
-    return text;
+    return new RegExp(text).source;
   } catch {
     return undefined;
   }
 }
 
 /**
- * Which names the pattern matches from beginning to end; undefined where it cannot be read. The pattern is hostile
- * input: a search that takes too long is a RangeError.
+ * What the group `index` matched (empty without such a group), or null where the pattern does not match; undefined where
+ * the pattern cannot be read. It is hostile input: a search that takes too long is a RangeError.
  */
-export function matches(pattern: string, names: readonly string[]): boolean[] | undefined {
+function search(pattern: string, names: readonly string[]): (string | null)[] | undefined {
   const source = translated(pattern);
   if (source === undefined) return undefined;
-  const context = createContext({ source: `^(?:${source})$`, names: [...names] });
+  const context = createContext({ source, names: [...names] });
+  const script = new Script(
+    'const pattern = new RegExp(source); names.map((name) => { const found = pattern.exec(name); ' +
+      "return found === null ? null : found.groups?.index ?? '' })",
+  );
   try {
-    const run = new Script('const pattern = new RegExp(source); names.map((name) => pattern.test(name))');
-    return [...(run.runInContext(context, { timeout: TIMEOUT_MS }) as boolean[])];
+    return [...(script.runInContext(context, { timeout: TIMEOUT_MS }) as (string | null)[])];
   } catch (cause) {
     throw new RangeError(`the search for ${JSON.stringify(pattern)} takes too long`, { cause });
   }
 }
+
+/** Which names the pattern matches from beginning to end; undefined where it cannot be read. */
+const matches = (pattern: string, names: readonly string[]): boolean[] | undefined =>
+  search(`^(?:${pattern})$`, names)?.map((found) => found !== null);
 
 const isNamed = (list: readonly string[], name: string) =>
   list.some((item) => name === item || name.endsWith(`.${item}`));
@@ -62,21 +68,24 @@ export function selected(selection: ModuleSelection, names: readonly string[]): 
     const found = matches(targetModules, names);
     return found?.map((isFound, i) => isFound && excluded[i] !== true);
   }
+  const layerOf = layers === undefined ? [] : layersOf(layersPattern, names);
+  if (layerOf === undefined) return undefined;
   return names.map((name, i) => {
     if (excluded[i] === true) return false;
     if (targetModules.includes(name)) return true; // by its whole name, in whatever layer
-    if (!isNamed(targetModules, name)) return false;
-    return layers === undefined || layers.includes(layerOf(name, layersPattern));
+    return isNamed(targetModules, name) && (layers === undefined || layers.includes(layerOf[i] ?? -1));
   });
 }
 
-function layerOf(name: string, layersPattern: readonly string[]): number {
-  const lists = layersPattern.length === 0 ? ['[^.]*'] : layersPattern;
-  for (const list of lists) {
-    const found = new RegExp(String.raw`^(?:.*?\.)?${list}\.(\d+)\.`).exec(name);
-    if (found !== null) return Number(found[1]);
+/** Of each name, the number of its layer in the first list of that name. */
+function layersOf(lists: readonly string[], names: readonly string[]): (number | undefined)[] | undefined {
+  const result = new Array<number | undefined>(names.length).fill(undefined);
+  for (const list of lists.length === 0 ? ['[^.]*'] : lists) {
+    const found = search(String.raw`^(?:.*?\.)?${list}\.(?<index>\d+)\.`, names);
+    if (found === undefined) return undefined;
+    for (const [i, index] of found.entries()) if (index !== null) result[i] ??= Number(index);
   }
-  return -1;
+  return result;
 }
 
 /**

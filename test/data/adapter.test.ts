@@ -126,6 +126,11 @@ t.test('the file of weights has the modules that the configuration names, and no
     ],
     // A search that would take longer than the universe is old.
     [{ target_modules: '(([a-z_.0-9]+)+)+!' }, names, /the search for .* takes too long/],
+    [
+      { target_modules: ['q_proj'], layers_to_transform: 1, layers_pattern: '(([a-z_.0-9]+)+)+!' },
+      names,
+      /the search for .* takes too long/,
+    ],
   ];
   for (const [change, found, message] of bad) {
     t.throws(() => modules(change, found), { code: 'INVALID_CHECKPOINT', message });

@@ -99,6 +99,13 @@ t.test('generate --adapter and the merged model agree', async (t) => {
     t.strictSame(ids, b![i]!.ids);
     close(t, logprobs, b![i]!.logprobs, { atol: 1e-4 }, `response ${i}`);
   });
+  const again = ['merge', '-m', config.model, '-a', policy, '-o', merged];
+  const refused = await cream(again);
+  t.match(refused.stderr, /is there and not empty|exists/);
+  t.not(refused.code, 0);
+  const other = await cream([...again, '--force', '--dtype', 'bfloat16', '--threads', '1', '--json']);
+  t.equal(other.code, 0, other.stderr);
+  t.match(JSON.parse(other.stdout), { dtype: 'bfloat16' });
 });
 
 t.test('sft --lora-rank makes an adapter, which train continues; mistakes are refused', async (t) => {
