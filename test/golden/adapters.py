@@ -62,7 +62,6 @@ FORMS: dict[str, dict] = {
     "orthogonal": {"target_modules": ["v_proj"], "init_lora_weights": "orthogonal"},
     "mica": {"target_modules": ["v_proj"], "init_lora_weights": "mica"},
     "loftq's settings without loftq": {"target_modules": ["v_proj"], "loftq_config": {"loftq_bits": 4}},
-    "velora, which only trains otherwise": {"target_modules": ["v_proj"], "velora_config": {}},
     "another task": {"target_modules": ["q_proj"], "task_type": None},
 }
 MERGES = {"llama": torch.float32, "llama-sharded": torch.float32, "llama-bfloat16": torch.bfloat16, "llama-float16": torch.float16}

@@ -33,7 +33,7 @@ const groups = [{ promptIds: golden.promptIds, responses: [golden.responseIds] }
 t.test('every form of PEFT that leaves the base alone is computed as PEFT computes it', async (t) => {
   const root = t.testdir({});
   await using base = await Model.load(checkpoint('llama-tied'), { device: DEVICE });
-  t.ok(golden.forms.length > 30);
+  t.ok(golden.forms.length >= 30);
   for (const [i, { name, config, shapes, tokenLogprobs }] of golden.forms.entries()) {
     const folder = join(root, String(i));
     writeAdapter(folder, { ...golden.defaults, ...config }, shapes);
