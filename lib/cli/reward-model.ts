@@ -73,12 +73,19 @@ export async function rewardsInChunks(
   progress: Progress,
 ): Promise<number[][]> {
   const rewards: number[][] = [];
+  let tooLong = 0;
   for (let start = 0; start < groups.length; start += CHUNK) {
     const chunk = groups.slice(start, start + CHUNK);
     const scored = await modelRewards(chunk, model, { ...options, maxTokensPerBatch });
     rewards.push(...scored.map((group) => group.rewards));
+    tooLong += scored.reduce((sum, group) => sum + group.tooLong, 0);
     const [done, total] = [rewards.length, groups.length];
     progress.event({ type: 'progress', stage: 'score', iteration: 0, done, total, unit: 'groups' });
+  }
+  if (tooLong > 0) {
+    const limit = model.config.maxPositionEmbeddings;
+    const message = `${tooLong} responses with their prompts are longer than the reward model's context of ${limit} tokens and have no reward (null)`;
+    progress.event({ type: 'warning', code: 'too-long', message });
   }
   return rewards;
 }
