@@ -2,7 +2,7 @@ import { CreamError } from './errors.js';
 import type { Model } from './native/model.js';
 import type { Models } from './run/models.js';
 import type { Run, StageInfo } from './run/run.js';
-import { readRecords, recordsToText } from './run/records.js';
+import { readRecords, recordLines } from './run/records.js';
 import { rewardGroups } from './run/rewards.js';
 import { writeFileDurably } from './run/storage.js';
 import {
@@ -55,7 +55,7 @@ export async function cream(world: World): Promise<void> {
 }
 
 const write = (run: Run, name: string, records: readonly object[]) =>
-  writeFileDurably(run.dir.path(name), recordsToText(records));
+  writeFileDurably(run.dir.path(name), recordLines(records));
 
 /** Seconds in which weights moved between a GPU and its host since the last stage that says so. */
 function movesOf(models: Models): { movedSeconds?: number } {

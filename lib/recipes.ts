@@ -3,6 +3,7 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { CreamError } from './errors.js';
 import { nearest } from './nearest.js';
 import { packageRoot } from './package.js';
+import { writeOutput } from './run/output-file.js';
 import { makeFolder } from './run/storage.js';
 
 // The config files that come with the package, ready to be copied. A recipe is NAME.yaml, or a folder NAME of files that
@@ -98,6 +99,7 @@ export async function copyRecipe(recipe: Recipe, destination?: string, isForced 
     throw new CreamError('USAGE', `${target} exists already; name another, or replace it with --force`);
   }
   await makeFolder(dirname(target));
-  await cp(recipe.path, target, { recursive: true, force: true });
+  if (recipe.isFolder) await cp(recipe.path, target, { recursive: true, force: true });
+  else await writeOutput(target, await readFile(recipe.path));
   return target;
 }

@@ -3,7 +3,7 @@ import type { Terminal } from './terminal.js';
 
 /** What every handler gets beside its values. */
 export interface Context {
-  /** Aborted by Ctrl-C, SIGTERM, or when the reader of standard output has gone. */
+  /** Aborted by Ctrl-C, SIGTERM and its kin, or when the reader of standard output has gone (see makesFolder). */
   readonly signal: AbortSignal;
   /** Standard output and standard error. Only what was asked for goes to the first. */
   readonly terminal: Terminal;
@@ -24,6 +24,10 @@ export interface Command<O extends Options = Options> {
   readonly options: O;
   /** Command line after `cream `, and what it does. */
   readonly examples?: readonly (readonly [string, string])[];
+  /** What is made is a folder: the command goes on when the reader of standard output has gone. */
+  readonly makesFolder?: true;
+  /** Interrupted work is saved, and the same command continues it (exit code 130). Of other commands nothing is kept. */
+  readonly isContinued?: true;
   /** More about inputs and outputs, below the options. */
   readonly notes?: string;
   /** Resolves to the exit code when it is not 0. */

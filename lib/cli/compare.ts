@@ -94,7 +94,7 @@ export async function executeCompare(values: CompareValues, context: Context): P
     return failure === undefined ? 0 : EXIT_CODES[failure.code as ErrorCode];
   } catch (error) {
     progress.stop();
-    if (isCreamError(error) && error.code === 'ABORTED' && !terminal.isClosed) {
+    if (isCreamError(error) && error.code === 'ABORTED') {
       terminal.note(`the comparison can be continued from ${output}: give the same command again`);
     }
     throw error;

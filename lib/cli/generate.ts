@@ -1,12 +1,13 @@
 import { cutResponse } from '../data/stop-strings.js';
+import type { Tokenizer } from '../data/tokenizer.js';
 import { CreamError } from '../errors.js';
-import { writeFileDurably } from '../run/storage.js';
+import type { Model } from '../native/model.js';
 import type { Context } from './command.js';
 import { generationDefaults } from './generation-defaults.js';
 import { encodePrompts, parsePrompt, type PromptRow, readInput } from './input.js';
 import { logitsOptions, type LogitsValues } from './logits-options.js';
 import { loadModel, type ModelValues } from './models.js';
-import { isStandardOutput, prepareOutputFile } from './output.js';
+import { isStandardOutput, prepareOutputFile, writeLines } from './output.js';
 import { Progress } from './progress.js';
 import { withRoom } from './room.js';
 import { encoding, loadTokenizer, type TextValues } from './texts.js';
@@ -66,48 +67,46 @@ export async function generate(values: GenerateValues, context: Context): Promis
     signal,
   });
 
-  const collected: string[] = [];
-  const emit = async (text: string): Promise<void> => {
-    if (isStandardOutput(values.output)) await terminal.print(text);
-    else collected.push(text);
-  };
   // Text that appears on the same screen would be torn apart by a moving block.
   const isSilent = isQuiet || (isStandardOutput(values.output) && terminal.isOutputTerminal);
   const progress = new Progress(terminal, { isQuiet: isSilent });
   const total = prompts.length * values.n;
-  const waiting = new Map<number, string>();
-  let next = 0;
-  let finished = 0;
+  const common = { type: 'progress', stage: 'sample', iteration: 0, total, unit: 'responses' } as const;
   try {
-    for await (const response of responses) {
-      const { promptId, promptIndex, sample } = response;
-      const decode = (some: Int32Array) => tokenizer.decode(some, { skipSpecialTokens: true });
-      const { ids, logprobs, finishReason, text } = cutResponse(response, decode, values.stop ?? []);
-      const line = values.json
-        ? JSON.stringify({ promptId, sample, text, ids: [...ids], logprobs: [...logprobs], finishReason })
-        : text;
-      waiting.set(promptIndex * values.n + sample, `${line}\n`);
-      finished += 1;
-      progress.event({
-        type: 'progress',
-        stage: 'sample',
-        iteration: 0,
-        done: finished,
-        total,
-        unit: 'responses',
-      });
-      for (let ready = waiting.get(next); ready !== undefined; ready = waiting.get(next)) {
-        waiting.delete(next);
-        next += 1;
-        await emit(ready);
-      }
-    }
+    const lines = inOrder(responses, values, tokenizer, (done) => progress.event({ ...common, done }));
+    await writeLines(values.output, lines, terminal);
   } finally {
     progress.stop();
   }
-  if (!isStandardOutput(values.output)) {
-    await writeFileDurably(values.output, collected.join(''));
-    if (!isQuiet) terminal.note(`wrote ${total} responses to ${values.output}`);
+  if (!isStandardOutput(values.output) && !isQuiet)
+    terminal.note(`wrote ${total} responses to ${values.output}`);
+}
+
+/** A line per response, prompt by prompt; those that are finished before their turn wait for it. */
+async function* inOrder(
+  responses: ReturnType<Model['generate']>,
+  { n, json, stop = [] }: GenerateValues,
+  tokenizer: Tokenizer,
+  onResponse: (finished: number) => void,
+): AsyncGenerator<string> {
+  const waiting = new Map<number, string>();
+  let next = 0;
+  let finished = 0;
+  const decode = (ids: Int32Array) => tokenizer.decode(ids, { skipSpecialTokens: true });
+  for await (const response of responses) {
+    const { promptId, promptIndex, sample } = response;
+    const { ids, logprobs, finishReason, text } = cutResponse(response, decode, stop);
+    const line = json
+      ? JSON.stringify({ promptId, sample, text, ids: [...ids], logprobs: [...logprobs], finishReason })
+      : text;
+    waiting.set(promptIndex * n + sample, `${line}\n`);
+    finished += 1;
+    onResponse(finished);
+    for (let ready = waiting.get(next); ready !== undefined; ready = waiting.get(next)) {
+      waiting.delete(next);
+      next += 1;
+      yield ready;
+    }
   }
 }
 

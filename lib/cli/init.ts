@@ -1,7 +1,8 @@
-import { writeFile } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { dirname, relative, resolve } from 'node:path';
 import { renderConfig } from '../config-docs.js';
 import { CreamError } from '../errors.js';
+import { outputTarget, writeOutput } from '../run/output-file.js';
 import type { Context } from './command.js';
 
 export interface InitValues {
@@ -30,13 +31,10 @@ export async function writeConfig(values: InitValues, { terminal, words, isQuiet
     await terminal.print(text);
     return;
   }
-  try {
-    await writeFile(file, text, { flag: force ? 'w' : 'wx' });
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code !== 'EEXIST') throw cause;
-    throw new CreamError('USAGE', `${file} exists already; choose another name, or replace it with --force`, {
-      cause,
-    });
+  const { path, isReplaced } = await outputTarget(file);
+  if (isReplaced && !force && (await stat(path).catch(() => undefined)) !== undefined) {
+    throw new CreamError('USAGE', `${file} exists already; choose another name, or replace it with --force`);
   }
+  await writeOutput(file, text);
   if (!isQuiet) terminal.note(`wrote ${file}; edit it, then: cream validate ${file} && cream run ${file}`);
 }

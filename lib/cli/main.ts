@@ -1,6 +1,6 @@
 import yargs from 'yargs';
 import type { Argv } from 'yargs';
-import { CreamError } from '../errors.js';
+import { CreamError, isCreamError } from '../errors.js';
 import { nearest } from '../nearest.js';
 import { COMMANDS } from './commands.js';
 import type { Command } from './command.js';
@@ -22,33 +22,51 @@ const BUILT_IN = ['help', 'version'];
 /** Runs one command line and gives its exit code. */
 export async function main(argv: readonly string[]): Promise<number> {
   let interrupt: Interrupt | undefined;
-  const terminal = new Terminal(process.stdout, process.stderr, process.env, () =>
-    interrupt?.abort('the reader of standard output has gone'),
-  );
+  let called: Command | undefined;
+  const terminal = new Terminal(process.stdout, process.stderr, process.env, () => {
+    if (called?.makesFolder !== true) interrupt?.readerGone();
+  });
+  const isDebug = argv.includes('--debug');
   try {
     let exitCode = 0;
     const parser = createParser(argv, async (command, parsed) => {
+      called = command;
       const values = readValues(command, parsed);
       const context = { words: readWords(command, parsed), isQuiet: parsed['quiet'] === true, terminal };
-      interrupt = new Interrupt(() => terminal.note('stopping after this step; Ctrl-C again stops at once'));
-      try {
-        exitCode = (await command.run(values, { ...context, signal: interrupt.signal })) ?? 0;
-      } finally {
-        interrupt.dispose();
-      }
+      interrupt = startInterrupt(command, terminal);
+      exitCode = (await command.run(values, { ...context, signal: interrupt.signal })) ?? 0;
     });
     if (argv.length === 0) {
       parser.showHelp('error');
       return 2;
     }
     await parser.parseAsync();
-    return exitCode;
+    await terminal.flush();
+    return terminal.failure === undefined ? exitCode : reportFailure(terminal.failure, terminal, { isDebug });
   } catch (error) {
-    if (terminal.isClosed) return 0;
-    return reportFailure(explain(error, argv), terminal, argv.includes('--debug'));
+    await terminal.flush();
+    if (interrupt?.isByReader && isCreamError(error) && error.code === 'ABORTED') {
+      return terminal.failure === undefined ? 0 : reportFailure(terminal.failure, terminal, { isDebug });
+    }
+    const isSaved = called?.isContinued === true;
+    return reportFailure(explain(error, argv), terminal, { isDebug, isSaved });
   } finally {
     terminal.setBlock(undefined);
   }
+}
+
+function startInterrupt({ isContinued }: Command, terminal: Terminal): Interrupt {
+  return new Interrupt({
+    onStop: (isPerson) => {
+      const again = isPerson ? '; Ctrl-C again stops at once' : '';
+      terminal.note(isContinued ? `stopping after this step${again}` : `stopping${again}`);
+    },
+    onLeave: () => {
+      const kept = isContinued ? 'the step in progress is not saved' : 'nothing was saved';
+      terminal.note(`${terminal.style('red', 'error:')} stopped at once: ${kept}`);
+      process.exit(1);
+    },
+  });
 }
 
 const NO_COMMAND = 'a command is needed';

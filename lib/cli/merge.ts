@@ -1,11 +1,10 @@
-import { resolve } from 'node:path';
 import { CreamError } from '../errors.js';
 import type { Context } from './command.js';
 import { mergeCheckpoint } from '../native/merge.js';
 import { tuneMalloc } from '../native/model.js';
 import { ensureEngine } from './engine.js';
 import type { ModelValues } from './models.js';
-import { prepareOutputFolder } from './output.js';
+import { isSameFolder, prepareOutputFolder } from './output.js';
 import { shortPath } from './summary.js';
 
 export interface MergeValues extends Pick<ModelValues, 'dtype' | 'threads'> {
@@ -20,7 +19,7 @@ export interface MergeValues extends Pick<ModelValues, 'dtype' | 'threads'> {
 export async function merge(values: MergeValues, context: Context): Promise<void> {
   const { model, adapter, output, force, json } = values;
   for (const [name, input] of Object.entries({ model, adapter })) {
-    if (resolve(input) === resolve(output)) {
+    if (await isSameFolder(input, output)) {
       throw new CreamError('USAGE', `--output ${output} is the ${name}'s own folder; name another`);
     }
   }

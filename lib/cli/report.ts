@@ -3,7 +3,11 @@ import type { CreamError } from '../errors.js';
 import type { Terminal } from './terminal.js';
 
 /** Tells a failure in one line per thing that is wrong, with its code, and gives the exit code. Unknown errors are ours: they get a stack. */
-export function reportFailure(error: unknown, terminal: Terminal, isDebug: boolean): number {
+export function reportFailure(
+  error: unknown,
+  terminal: Terminal,
+  { isDebug, isSaved = true }: { isDebug: boolean; isSaved?: boolean },
+): number {
   const label = terminal.style('red', 'error:');
   if (!isCreamError(error)) {
     const system = asSystemError(error);
@@ -17,16 +21,17 @@ export function reportFailure(error: unknown, terminal: Terminal, isDebug: boole
     return 1;
   }
   if (error.code === 'ABORTED') {
-    terminal.note(
-      `${terminal.style('yellow', 'interrupted')}${/interrupted$|operation was aborted/.test(error.message) ? '' : `: ${oneLine(error.message)}`}`,
-    );
+    const isPlain = !isSaved || /interrupted$|operation was aborted/.test(error.message);
+    const why = isPlain ? '' : `: ${oneLine(error.message)}`;
+    terminal.note(`${terminal.style('yellow', 'interrupted')}${why}${isSaved ? '' : ': nothing was saved'}`);
   } else {
     for (const line of error.message.trim().split(/\s*\n\s*/)) {
       terminal.note(`${label} ${line} ${terminal.style('dim', `[${error.code}]`)}`);
     }
   }
   if (isDebug) terminal.note(stackOf(error));
-  return exitCodeOf(error);
+  // 130 promises that the same command goes on from here.
+  return error.code === 'ABORTED' && !isSaved ? 1 : exitCodeOf(error);
 }
 
 export function exitCodeOf(error: CreamError): number {

@@ -71,7 +71,7 @@ export async function executeRun(
     return 0;
   } catch (error) {
     progress.stop();
-    if (isCreamError(error) && error.code === 'ABORTED' && !terminal.isClosed) {
+    if (isCreamError(error) && error.code === 'ABORTED') {
       terminal.note(`the run can be continued from ${config.output}: give the same command again`);
     }
     throw error;

@@ -1,3 +1,6 @@
+import type { CreamError } from '../errors.js';
+import { ioError } from '../run/storage.js';
+
 /** `process.stdout` or `process.stderr`; in a pipe `isTTY` is not there. */
 type Stream = Pick<NodeJS.WriteStream, 'write' | 'on' | 'off'> & {
   readonly isTTY?: boolean;
@@ -25,8 +28,9 @@ function hasColor(stream: Stream, env: NodeJS.ProcessEnv): boolean {
 }
 
 /**
- * Standard output and standard error of the program: results go to the one, everything else to the other. A reader
- * of standard output that goes away (`| head`) is not a failure: `onClosed` is called and later writes do nothing.
+ * Standard output and standard error of the program: results go to the one, everything else to the other. When
+ * standard output takes no more, `onLost` is called and later writes do nothing. A reader that goes away (`| head`) is
+ * not a failure; a full disk is.
  */
 export class Terminal {
   readonly #out: Stream;
@@ -36,11 +40,12 @@ export class Terminal {
   /** A block of lines can be redrawn on standard error. */
   readonly isLive: boolean;
   readonly isUnicode: boolean;
-  #isClosed = false;
+  #isLost = false;
+  #failure: CreamError | undefined;
   /** Draws and removes the live block around other writes. */
   #block: { hide(): void; show(): void } | undefined;
 
-  constructor(out: Stream, err: Stream, env: NodeJS.ProcessEnv, onClosed: () => void) {
+  constructor(out: Stream, err: Stream, env: NodeJS.ProcessEnv, onLost: () => void) {
     this.#out = out;
     this.#err = err;
     this.#outColor = hasColor(out, env);
@@ -49,17 +54,19 @@ export class Terminal {
     const locale = env['LC_ALL'] || env['LC_CTYPE'] || env['LANG'] || '';
     this.isUnicode = /utf-?8/i.test(locale);
     out.on('error', (error: NodeJS.ErrnoException) => {
-      if (error.code !== 'EPIPE') throw error;
-      this.#isClosed = true;
-      onClosed();
+      if (this.#isLost) return;
+      this.#isLost = true;
+      const isReaderGone = error.code === 'EPIPE' || (error.code === 'EIO' && this.isOutputTerminal);
+      if (!isReaderGone) this.#failure = ioError('write', 'standard output', error);
+      onLost();
     });
     // Nothing is left to tell the user with when standard error is gone.
     err.on('error', () => {});
   }
 
-  /** The reader of standard output has gone. */
-  get isClosed(): boolean {
-    return this.#isClosed;
+  /** Why standard output took no more, unless its reader has gone. */
+  get failure(): CreamError | undefined {
+    return this.#failure;
   }
 
   get isOutputTerminal(): boolean {
@@ -72,7 +79,7 @@ export class Terminal {
 
   /** A result, for standard output. Resolves when the reader has taken it. */
   async print(text: string): Promise<void> {
-    if (this.#isClosed) return;
+    if (this.#isLost) return;
     if (this.isOutputTerminal) this.#block?.hide();
     const flushed = this.#out.write(text);
     if (this.isOutputTerminal) this.#block?.show();
@@ -83,6 +90,14 @@ export class Terminal {
         resolve();
       };
       for (const event of ['drain', 'error', 'close']) this.#out.on(event, done);
+    });
+  }
+
+  /** Resolves when standard output has taken everything, or is lost. */
+  async flush(): Promise<void> {
+    if (this.#isLost) return;
+    await new Promise<void>((resolve) => {
+      this.#out.write('', () => setImmediate(resolve)); // an error is told after the callback
     });
   }
 

@@ -1,13 +1,12 @@
-import { resolve } from 'node:path';
 import type { CreamConfig } from '../config.js';
 import { CreamError } from '../errors.js';
 import type { Model } from '../native/model.js';
-import { recordsToText } from '../run/records.js';
-import { writeFileDurably } from '../run/storage.js';
+import { writeOutput } from '../run/output-file.js';
+import { recordLines } from '../run/records.js';
 import type { Context } from './command.js';
 import { formatMetrics } from './format.js';
 import type { ModelValues } from './models.js';
-import { prepareOutputFile, prepareOutputFolder } from './output.js';
+import { isSameFolder, prepareOutputFile, prepareOutputFolder } from './output.js';
 import type { Progress } from './progress.js';
 import { shortPath } from './summary.js';
 import type { TextValues } from './texts.js';
@@ -45,11 +44,11 @@ export function withOptions<Section extends CreamConfig['sft']>(
 }
 
 export async function prepareTraining({ model, output, metrics, force }: TrainingValues): Promise<void> {
-  if (resolve(model) === resolve(output)) {
+  if (await isSameFolder(model, output)) {
     throw new CreamError('USAGE', `--output ${output} is the model to start from; name another folder`);
   }
   await prepareOutputFolder(output, force);
-  await prepareOutputFile(metrics);
+  await prepareOutputFile(metrics, 'metrics');
 }
 
 /** Leaves out what is longer than the limit. Something must remain. */
@@ -96,7 +95,7 @@ export class StepLog {
   }
 
   async write(path: string | undefined): Promise<void> {
-    if (path !== undefined) await writeFileDurably(path, recordsToText(this.#records));
+    if (path !== undefined) await writeOutput(path, recordLines(this.#records));
   }
 
   get numSteps(): number {
@@ -108,7 +107,7 @@ export class StepLog {
 export async function finishTraining(
   model: Model,
   log: StepLog,
-  result: { examples: number; metrics: Record<string, number> },
+  result: { examples: number; leftOut?: Record<string, number>; metrics: Record<string, number> },
   values: TrainingValues,
   { terminal, isQuiet }: Context,
 ): Promise<void> {

@@ -1,4 +1,4 @@
-import { access, copyFile, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { access, copyFile, open, readdir, readFile, realpath, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { CreamError } from '../errors.js';
 import { ioError, makeFolder, syncFolder, TEMPORARY } from '../run/storage.js';
@@ -157,7 +157,8 @@ export async function publishCheckpoint(
   write: (temporary: string) => Promise<void>,
   { overwrite = false }: PublishOptions = {},
 ): Promise<void> {
-  const target = resolve(directory);
+  // A link to a folder stays, and its folder is filled.
+  const target = await realpath(directory).catch(() => resolve(directory));
   const temporary = join(dirname(target), `${TEMPORARY}${basename(target)}-${process.pid}`);
   await checkTarget(target, overwrite);
   try {

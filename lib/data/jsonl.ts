@@ -189,9 +189,12 @@ function recogniseOtherFormat(bytes: Buffer): string | undefined {
 }
 
 /** Yields the bytes of each line without its end, or the limit (a number) in place of an over-long line. */
-async function* readLines(path: string, options: JsonlOptions): AsyncGenerator<Buffer | number> {
+export async function* readLines(path: string, options: JsonlOptions): AsyncGenerator<Buffer | number> {
   const { maxLineBytes = DEFAULT_MAX_LINE_BYTES, signal } = options;
   const stream = options.stream ?? createReadStream(path, { highWaterMark: 1 << 20 });
+  // A pipe may have nothing to read for ever.
+  const stop = () => void stream.destroy(cancelled(path));
+  signal?.addEventListener('abort', stop, { once: true });
   let pieces: Buffer[] = [];
   let length = 0;
   let isFirst = true;
@@ -216,7 +219,7 @@ async function* readLines(path: string, options: JsonlOptions): AsyncGenerator<B
 
   try {
     for await (const chunk of stream as AsyncIterable<Buffer>) {
-      if (signal?.aborted) throw new CreamError('ABORTED', `reading ${path} was cancelled`);
+      if (signal?.aborted) throw cancelled(path);
       let start = 0;
       for (let end = chunk.indexOf(NEWLINE); end !== -1; end = chunk.indexOf(NEWLINE, start)) {
         add(chunk.subarray(start, end));
@@ -229,9 +232,12 @@ async function* readLines(path: string, options: JsonlOptions): AsyncGenerator<B
   } catch (cause) {
     throw fileError(path, cause);
   } finally {
+    signal?.removeEventListener('abort', stop);
     stream.destroy();
   }
 }
+
+const cancelled = (path: string) => new CreamError('ABORTED', `reading ${path} was cancelled`);
 
 const BYTE_ORDER_MARK = Buffer.of(0xef, 0xbb, 0xbf);
 

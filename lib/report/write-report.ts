@@ -1,4 +1,4 @@
-import { writeFileDurably } from '../run/storage.js';
+import { writeOutput } from '../run/output-file.js';
 import { renderPage } from './html.js';
 import type { ReadOptions } from './read-run.js';
 import { readReport } from './report.js';
@@ -12,5 +12,5 @@ export async function writeReport(
   path: string,
   options: ReadOptions,
 ): Promise<void> {
-  await writeFileDurably(path, await renderPage(await readReport(folders, options)));
+  await writeOutput(path, await renderPage(await readReport(folders, options)));
 }

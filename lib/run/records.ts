@@ -1,9 +1,9 @@
-import { createReadStream } from 'node:fs';
-import { readdir, readFile } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
+import { readLines } from '../data/jsonl.js';
 import { CreamError } from '../errors.js';
-import { ioError, makeFolder, sha256, writeFileDurably } from './storage.js';
+import { fileRecord, ioError, makeFolder, writeFileDurably } from './storage.js';
 
 // The JSONL files of a run folder, and work in chunks that are committed one by one.
 
@@ -17,9 +17,13 @@ const NUMBER_LISTS = [
   'pairRewards',
 ];
 
-/** JSON has no NaN: what is not a finite number is null in a file, and NaN again when it is read. */
-export const recordsToText = (records: readonly object[]) =>
-  records.map((record) => `${JSON.stringify(record)}\n`).join('');
+/**
+ * One line per record, ended by a newline; all lines together may be longer than one string can be. JSON has no NaN:
+ * what is not a finite number is null in a file, and NaN again when it is read.
+ */
+export function* recordLines(records: Iterable<object>): Generator<string> {
+  for (const record of records) yield `${JSON.stringify(record)}\n`;
+}
 
 function parseRecord(line: string): object {
   const record = withNaN(JSON.parse(line) as Record<string, unknown>);
@@ -42,8 +46,8 @@ function withNaN(record: Record<string, unknown>): Record<string, unknown> {
 export async function readRecords<T extends object>(path: string): Promise<T[]> {
   const records: T[] = [];
   try {
-    for await (const line of createInterface({ input: createReadStream(path), crlfDelay: Infinity })) {
-      if (line !== '') records.push(parseRecord(line) as T);
+    for await (const line of readLines(path, { maxLineBytes: Number.POSITIVE_INFINITY })) {
+      if (typeof line !== 'number' && line.length > 0) records.push(parseRecord(line.toString()) as T);
     }
   } catch (cause) {
     if (cause instanceof SyntaxError) {
@@ -82,20 +86,23 @@ export async function inChunks<Item, Result extends object>(
   for (let start = 0; start < items.length; start += chunkSize) {
     const prefix = `${String(start / chunkSize).padStart(6, '0')}-`;
     const end = Math.min(start + chunkSize, items.length);
-    let text: string | undefined;
+    let path: string | undefined;
     for (const name of names.filter((candidate) => candidate.startsWith(prefix))) {
-      const content = await readFile(join(folder, name), 'utf8');
-      if (name === `${prefix}${sha256(content)}.jsonl`) text = content;
-      else onDamaged?.(join(folder, name));
+      const found = join(folder, name);
+      if (name === `${prefix}${(await fileRecord(found)).sha256}.jsonl`) path = found;
+      else onDamaged?.(found);
     }
-    const isNew = text === undefined;
-    if (text === undefined) {
+    const isNew = path === undefined;
+    if (path === undefined) {
       if (signal?.aborted) throw new CreamError('ABORTED', 'the run was interrupted; finished work is kept');
-      text = recordsToText(await work(items.slice(start, end)));
-      await writeFileDurably(join(folder, `${prefix}${sha256(text)}.jsonl`), text);
+      const lines = [...recordLines(await work(items.slice(start, end)))];
+      const hash = createHash('sha256');
+      for (const line of lines) hash.update(line);
+      path = join(folder, `${prefix}${hash.digest('hex')}.jsonl`);
+      await writeFileDurably(path, lines);
     }
-    // Results are taken from the text in both cases: an interrupted run sees exactly what an uninterrupted one does.
-    for (const line of text.split('\n')) if (line !== '') results.push(parseRecord(line) as Result);
+    // Results are read from the file in both cases: an interrupted run sees exactly what an uninterrupted one does.
+    for (const record of await readRecords<Result>(path)) results.push(record);
     onChunk?.(end, isNew);
   }
   return results;

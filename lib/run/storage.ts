@@ -32,6 +32,7 @@ const REASONS: Readonly<Record<string, string>> = {
   ENOENT: 'there is no such file or folder',
   ENOTDIR: 'a part of the path is not a folder',
   EMFILE: 'too many open files',
+  EPIPE: 'its reader has gone',
 };
 
 /** A failure of the file system as an IO error that names the path and, for writes, the bytes needed. */
@@ -99,29 +100,70 @@ async function makeOne(folder: string, files: Files, isRetry = false): Promise<v
   await syncFolder(dirname(folder), files);
 }
 
+/** Bytes, or pieces of text one after another: what is longer than a string may be is never held at once. */
+export type Content = string | Uint8Array | Iterable<string> | AsyncIterable<string>;
+
+/** What goes to the file system in one call. */
+const PIECE_BYTES = 1 << 20;
+
+/** The content in pieces of about {@link PIECE_BYTES}; at least one, which may be empty. */
+export async function* piecesOf(content: Content): AsyncGenerator<Uint8Array> {
+  if (typeof content === 'string' || content instanceof Uint8Array) {
+    yield typeof content === 'string' ? Buffer.from(content) : content;
+    return;
+  }
+  let waiting: string[] = [];
+  let length = 0;
+  for await (const text of content) {
+    waiting.push(text);
+    length += text.length;
+    if (length < PIECE_BYTES) continue;
+    yield Buffer.from(waiting.join(''));
+    waiting = [];
+    length = 0;
+  }
+  yield Buffer.from(waiting.join(''));
+}
+
+/** Writes the content through an open file, piece by piece, and returns its identity. */
+export async function writePieces(
+  handle: Pick<nodeFiles.FileHandle, 'writeFile'>,
+  content: Content,
+): Promise<FileRecord> {
+  const hash = createHash('sha256');
+  let bytes = 0;
+  for await (const piece of piecesOf(content)) {
+    await handle.writeFile(piece); // goes on where the last one ended
+    hash.update(piece);
+    bytes += piece.byteLength;
+  }
+  return { sha256: hash.digest('hex'), bytes };
+}
+
 /** Replaces a file at once, or leaves the old one. Returns what a manifest records. */
 export async function writeFileDurably(
   path: string,
-  data: string | Uint8Array,
+  content: Content,
   files: Files = nodeFiles,
 ): Promise<FileRecord> {
-  const content = typeof data === 'string' ? Buffer.from(data) : data;
   const temporary = join(dirname(path), `${TEMPORARY}${basename(path)}`);
   try {
+    let record: FileRecord;
     const handle = await files.open(temporary, 'w');
     try {
-      await handle.writeFile(content);
+      record = await writePieces(handle, content);
       await handle.sync();
     } finally {
       await handle.close();
     }
     await files.rename(temporary, path);
     await syncFolder(dirname(path), files);
+    return record;
   } catch (cause) {
     await files.rm(temporary, { force: true }).catch(() => undefined); // the first failure is the one to report
-    throw ioError('write', path, cause, content.byteLength);
+    const isWhole = typeof content === 'string' || content instanceof Uint8Array;
+    throw ioError('write', path, cause, isWhole ? Buffer.byteLength(content) : undefined);
   }
-  return { sha256: sha256(content), bytes: content.byteLength };
 }
 
 /** Publishes a finished folder under its final name, replacing what is there. */

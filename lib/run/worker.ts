@@ -14,7 +14,8 @@ const send = (message: ToHost) =>
 
 // Ctrl-C in a terminal reaches this process too; it is the host's to decide.
 process.on('SIGINT', () => undefined);
-process.on('SIGTERM', () => controller.abort());
+for (const name of ['SIGTERM', 'SIGHUP', 'SIGUSR1', 'SIGUSR2', 'SIGXCPU'] as const)
+  process.on(name, () => controller.abort());
 
 // Nobody waits for the result any more. Ends at once, also in the middle of native work; nothing is half-committed.
 const onDisconnect = () => process.kill(process.pid, 'SIGKILL');

@@ -185,5 +185,17 @@ t.test('a reader of standard output that has gone is told once and not written t
   await terminal.print('two\n');
   t.equal(out.text, 'one\n');
   t.equal(closed, 1);
-  t.ok(terminal.isClosed);
+  t.equal(terminal.failure, undefined, 'a reader that goes away is no failure');
+});
+
+t.test('standard output that cannot be written is a failure that says why', async (t) => {
+  const out = new Recorder();
+  const terminal = new Terminal(out as never, new Recorder() as never, {}, () => undefined);
+  out.emit('error', Object.assign(new Error('write ENOSPC'), { code: 'ENOSPC' }));
+  await terminal.print('two\n');
+  t.equal(out.text, '');
+  t.match(terminal.failure, {
+    code: 'IO',
+    message: 'cannot write standard output: the disk is full [ENOSPC]',
+  });
 });

@@ -10,6 +10,8 @@ export const compareCommand = defineCommand({
       files: 'config files, named in the table by their file name; a.b=value is a setting for all of them',
     },
   },
+  makesFolder: true,
+  isContinued: true,
   options: {
     seeds: text('seeds of the runs, such as 1,2,3 or 1-5 (required)'),
     output: path('folder of the comparison; every run has a folder NAME/seed-S in it', {

@@ -5,6 +5,8 @@ export const demoCommand = defineCommand({
   name: 'demo',
   describe:
     'train a small model from nothing and let it improve itself, beside plain self-rewarding (CPU, minutes)',
+  makesFolder: true,
+  isContinued: true,
   options: {
     output: path('folder for data, checkpoints and both runs', { alias: 'o' }),
     seed: integer('everything random follows from this number', { min: 0, default: 0 }),

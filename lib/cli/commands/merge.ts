@@ -4,6 +4,7 @@ import { choice, flag, MODEL_OPTIONS, path } from '../options.js';
 export const mergeCommand = defineCommand({
   name: 'merge',
   describe: 'a model folder of its own from a model and a LoRA adapter',
+  makesFolder: true,
   options: {
     model: path('folder of the model under the adapter', { alias: 'm', required: true }),
     adapter: path('folder of the adapter, as cream run or PEFT saves it', { alias: 'a', required: true }),

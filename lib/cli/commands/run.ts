@@ -8,6 +8,8 @@ export const runCommand = defineCommand({
     syntax: '<file> [overrides..]',
     describe: { file: 'the config file', overrides: 'settings instead of those in the file: a.b=value' },
   },
+  makesFolder: true,
+  isContinued: true,
   options: {
     output: path('run folder, instead of the one in the file', { alias: 'o' }),
     seed: integer('seed, instead of the one in the file', { min: 0 }),

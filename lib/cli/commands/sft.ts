@@ -5,6 +5,7 @@ import { trainingOptions } from './training-options.js';
 export const sftCommand = defineCommand({
   name: 'sft',
   describe: 'supervised fine-tuning on prompts with responses',
+  makesFolder: true,
   options: {
     ...trainingOptions({ epochs: '5', learningRate: '0.000005' }),
     loss: choice(

@@ -5,6 +5,7 @@ import { trainingOptions } from './training-options.js';
 export const trainCommand = defineCommand({
   name: 'train',
   describe: 'preference training on pairs, each with its consistency',
+  makesFolder: true,
   options: {
     ...trainingOptions({ epochs: '1', learningRate: '0.000001' }),
     beta: number('beta of the loss', { above: 0, defaultText: '0.1' }),
