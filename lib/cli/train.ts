@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import { loadPairs, type PairRecord } from '../data/datasets.js';
 import type { ExchangeOptions } from '../data/exchange-encoder.js';
 import { responseText, templateInputsOf } from '../data/messages.js';
@@ -6,6 +7,7 @@ import type { CreamConfig } from '../config.js';
 import { CreamError } from '../errors.js';
 import type { Model } from '../native/model.js';
 import { score } from '../stages/score.js';
+import { tally } from '../run/summary.js';
 import { fitTraining } from '../run/training-memory.js';
 import { train } from '../stages/train.js';
 import type { PreferencePair } from '../types.js';
@@ -56,10 +58,17 @@ export async function trainPairs(values: TrainValues, context: Context): Promise
   const tokenized = await encoding(source.name, values, context, (encodingOptions) =>
     tokenise(records, tokenizer, encodingOptions),
   );
+  const { usable, leftOut } = teaching(tokenized, source.name);
 
   await using model = await loadTrainee(values.model, values, context);
   const progress = new Progress(terminal, { isQuiet });
   const log = new StepLog(progress, 'train');
+  for (const [reason, count] of Object.entries(leftOut)) {
+    log.warn(
+      'left-out',
+      `${count} of ${records.length} pairs ${LEFT_OUT[reason as LeftOut]} and are left out`,
+    );
+  }
   const unweighted = records.filter(
     ({ weight, consistency }) => weight === undefined && consistency === undefined,
   );
@@ -71,7 +80,7 @@ export async function trainPairs(values: TrainValues, context: Context): Promise
   try {
     const lengthOf = ({ promptIds, chosenIds, rejectedIds }: TokenizedPair): number =>
       promptIds.length + Math.max(chosenIds.length, rejectedIds.length);
-    const fit = fitting(tokenized, lengthOf, values, model, (message) => log.warn('too-long', message));
+    const fit = fitting(usable, lengthOf, values, model, (message) => log.warn('too-long', message));
     const pairs = await withReferences(fit, model, defaults.score.maxTokensPerBatch, progress, signal);
     const fitted = await fitTraining(model, options, {
       device: values.device ?? 'auto',
@@ -92,10 +101,38 @@ export async function trainPairs(values: TrainValues, context: Context): Promise
     });
     trainer.dispose();
     progress.stop();
-    await finishTraining(model, log, { examples: pairs.length, metrics }, values, context);
+    await finishTraining(model, log, { examples: pairs.length, leftOut, metrics }, values, context);
   } finally {
     progress.stop();
   }
+}
+
+type LeftOut = 'identical' | 'undefined-consistency';
+const LEFT_OUT: Readonly<Record<LeftOut, string>> = {
+  identical: 'have two equal responses (as tokens), which teach nothing,',
+  'undefined-consistency': 'have a weight or consistency of null or NaN, which is not known,',
+};
+
+/**
+ * The pairs that can teach something. Of two equal responses the gradient is exactly 0, and an optimizer makes steps out
+ * of rounding noise; a weight that is not known is not 1.
+ */
+function teaching(
+  pairs: readonly TokenizedPair[],
+  name: string,
+): { usable: TokenizedPair[]; leftOut: Partial<Record<LeftOut, number>> } {
+  const reasonOf = ({ chosenIds, rejectedIds, weight }: TokenizedPair): LeftOut | undefined => {
+    if (Number.isNaN(weight)) return 'undefined-consistency';
+    return isDeepStrictEqual(chosenIds, rejectedIds) ? 'identical' : undefined;
+  };
+  const usable = pairs.filter((pair) => reasonOf(pair) === undefined);
+  const leftOut = tally(pairs.map(reasonOf).filter((reason) => reason !== undefined));
+  if (usable.length > 0) return { usable, leftOut };
+  const counts = Object.entries(leftOut).map(([reason, count]) => `${count} ${reason}`);
+  throw new CreamError(
+    'NO_PAIRS',
+    `${name}: none of ${pairs.length} pairs can be trained: ${counts.join(', ')}`,
+  );
 }
 
 /** Ids that a row gives are used as they are; text is tokenised, with the token that ends a response. */
@@ -126,13 +163,14 @@ async function tokenise(
       );
     }
     const weight = record.weight ?? record.consistency ?? 1;
+    const consistency = Number.isNaN(record.consistency) ? weight : (record.consistency ?? weight);
     return {
       chosenReward: Number.NaN,
       rejectedReward: Number.NaN,
-      consistency: weight,
       ...record,
       chosen: responseText(record.chosen),
       rejected: responseText(record.rejected),
+      consistency,
       weight,
       promptIds: promptIds ?? exchange!.promptIds,
       chosenIds: chosenIds ?? exchange!.responses[0]!,

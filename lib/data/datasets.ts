@@ -1,4 +1,5 @@
 import type { PromptInput, ResponseInput, TaskRecord, TemplateInputs } from '../types.js';
+import { ForeignValue } from './foreign-value.js';
 import {
   field,
   type JsonlOptions,
@@ -60,7 +61,10 @@ export interface SftRecord extends TemplateInputs {
   isConversation?: boolean;
 }
 
-/** A preference pair; the fields of a run's own pairs are there when the row has them. */
+/**
+ * A preference pair; the fields of a run's own pairs are there when the row has them. A consistency or weight of null or
+ * NaN is NaN: a ranking that says nothing, which is not the same as none.
+ */
 export interface PairRecord extends TemplateInputs {
   id: string;
   prompt: PromptInput;
@@ -195,9 +199,8 @@ function readSft(row: JsonlRow, extract: Extraction = 'auto'): SftRecord {
 }
 
 const OPTIONAL_IDS = ['promptIds', 'chosenIds', 'rejectedIds'] as const;
+const SHARES = ['consistency', 'weight'] as const;
 const OPTIONAL_NUMBERS = [
-  'consistency',
-  'weight',
   'chosenReward',
   'rejectedReward',
   'referenceChosenLogprob',
@@ -215,12 +218,18 @@ export function readPair(row: JsonlRow): PairRecord {
   const record: PairRecord = { id: rowId(row), ...pairTexts(row), ...templateInputs(row) };
   for (const key of OPTIONAL_IDS) if (has(row, key)) record[key] = idsField(row, key);
   for (const key of OPTIONAL_NUMBERS) if (has(row, key)) record[key] = finiteNumber(row, key);
-  for (const key of ['consistency', 'weight'] as const) {
-    const value = record[key];
-    if (value !== undefined && (value < 0 || value > 1))
-      throw rowError(row, `${key} must be in [0, 1], got ${value}`);
+  for (const key of SHARES) {
+    if (!Object.hasOwn(row.value, key)) continue;
+    const value = isUndefinedNumber(row.value[key]) ? Number.NaN : finiteNumber(row, key);
+    if (value < 0 || value > 1) throw rowError(row, `${key} must be in [0, 1], got ${value}`);
+    record[key] = value;
   }
   return record;
+}
+
+/** null, and NaN where the format of the file has it. */
+function isUndefinedNumber(value: unknown): boolean {
+  return value === null || Number.isNaN(value) || (value instanceof ForeignValue && value.text === 'NaN');
 }
 
 function readTask(given: JsonlRow): TaskProblem {

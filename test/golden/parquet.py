@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from scipy.stats import kendalltau
 
 FOLDER = Path(__file__).resolve().parent
 OUT = FOLDER / "parquet"
@@ -30,4 +31,8 @@ def make() -> None:
     # What JSON has another form for, or none.
     save("types", [{"id": 1, "prompt": "a", "at": datetime(2026, 11, 23), "none": None, "nested": {"deep": [1.5, None]}}])
     save("large", [{"id": 2**60 + 1, "prompt": "a"}])
+    # A list of equal rewards has no tau (scipy: nan); NaN and null side by side, as pandas and pyarrow write them.
+    taus = [kendalltau([1, 2, 3], [1, 3, 2]).statistic, kendalltau([1, 2, 3], [1, 1, 1]).statistic, None]
+    pairs = [{"id": f"p{i}", "prompt": "abc", "chosen": "de", "rejected": f"f{i}"} for i in range(3)]
+    save("undefined_consistency", [{**p, "consistency": None if t is None else (t + 1) / 2} for p, t in zip(pairs, taus)])
     save("bytes", [{"id": 1, "prompt": "a", "image": b"\xff\xd8"}])
