@@ -20,7 +20,8 @@ export function resolveExtraction(
 /**
  * The prompt of a problem.
  *
- * `choice`: the question, one line "A) ..." per choice, and the request to end with "The answer is" and the letter:
+ * `choice`: the question, one line "A) ..." per choice, and the request to end with "The answer is" and the letter,
+ * or the number where options are numbered:
  *
  *     Which of these is a mammal?
  *
@@ -40,11 +41,18 @@ export function taskPrompt(
   const how = resolveExtraction(extraction, problem);
   if (how === 'choice' && choices !== undefined) {
     const options = Object.entries(choices).map(([letter, text]) => `${letter}) ${text}`);
-    const request = 'finish with "The answer is X", where X is the letter of the right option.';
+    const request = `finish with "The answer is X", where X is the ${keyKind(choices)} of the right option.`;
     return `${question}\n\n${options.join('\n')}\n\nThink step by step, then ${request}`;
   }
   if (how === 'number') {
     return `${question}\n\nThink step by step, then finish with "The answer is N", where N is a number.`;
   }
   return question;
+}
+
+/** What the options are called by: some published rows have digits for letters. */
+function keyKind(choices: Readonly<Record<string, string>>): 'letter' | 'number' | 'letter or number' {
+  const keys = Object.keys(choices);
+  if (keys.every((key) => /^\d+$/.test(key))) return 'number';
+  return keys.some((key) => /^\d+$/.test(key)) ? 'letter or number' : 'letter';
 }
