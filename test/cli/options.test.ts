@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { cp, writeFile } from 'node:fs/promises';
+import { cp, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import { COMMANDS } from '../../lib/cli/commands.js';
@@ -21,6 +21,11 @@ const ALIASES: Readonly<Record<string, string>> = { q: 'quiet' };
 
 t.before(async () => {
   await writeLlama(join(cwd, 'model'));
+  // A template that has a variable to set.
+  const settings = join(cwd, 'model', 'tokenizer_config.json');
+  const config = JSON.parse(await readFile(settings, 'utf8')) as { chat_template: string };
+  const chat_template = `{% if enable_thinking %}{% endif %}${config.chat_template}`;
+  await writeFile(settings, JSON.stringify({ ...config, chat_template }));
   await cp(checkpoint('reward-llama'), join(cwd, 'reward'), { recursive: true });
   for (const name of ['tokenizer.json', 'tokenizer_config.json'])
     await cp(join(cwd, 'model', name), join(cwd, 'reward', name));
@@ -35,6 +40,7 @@ t.before(async () => {
     { ...judged, chosen: 'yes', rejected: 'no', consistency: 0.8 },
   ]);
   await write('task.jsonl', [{ question: 'Which?', choices: ['a', 'b'], label: 'A' }]);
+  await write('examples.jsonl', [{ question: 'What?', choices: ['c', 'd'], label: 'B' }]);
   await write('labelled.jsonl', [{ prompt: 'abc', chosen: 'long', rejected: 's' }]);
   const group = {
     id: 'g',

@@ -7,14 +7,15 @@ export interface OptionLine {
 }
 
 const ENGINE = '--device cpu --dtype float32 --threads 1';
+const TEXTS = '--chat-template enable_thinking=false';
 const TRAIN =
   '--epochs 1 --learning-rate 1e-4 --batch-size 2 --schedule linear --warmup-ratio 0.5 --weight-decay 0.1 ' +
-  `--max-grad-norm 0.5 --max-tokens-per-batch 512 --max-length 64 --seed 3 --chat --json -q ${ENGINE}`;
+  `--max-grad-norm 0.5 --max-tokens-per-batch 512 --max-length 64 --seed 3 --chat ${TEXTS} --prefix-mismatch error --json -q ${ENGINE}`;
 
 /** In this order: later lines read what earlier ones wrote. Together they give every option of every command. */
 export const OPTION_LINES: readonly OptionLine[] = [
   {
-    line: `sft --model model --input sft.jsonl --output adapter --metrics sft-steps.jsonl --lora-rank 2 --lora-alpha 8 ${TRAIN}`,
+    line: `sft --model model --input sft.jsonl --output adapter --metrics sft-steps.jsonl --loss last --lora-rank 2 --lora-alpha 8 ${TRAIN}`,
     says: /"output":"adapter","steps":1,"examples":2/,
   },
   {
@@ -22,7 +23,7 @@ export const OPTION_LINES: readonly OptionLine[] = [
     says: /"output":"adapter"/,
   },
   {
-    line: `merge --model model --adapter adapter --output merged --json ${ENGINE}`,
+    line: `merge --model model --adapter adapter --output merged --json --dtype float32 --threads 1`,
     says: /"output":"merged","parameters":30816/,
   },
   {
@@ -39,7 +40,7 @@ export const OPTION_LINES: readonly OptionLine[] = [
     says: /"examples":2/,
   },
   {
-    line: `generate --model model --prompt abc --n 2 --max-new-tokens 3 --temperature 0.7 --top-p 0.9 --top-k 5 --seed 7 --chat --json --adapter adapter ${ENGINE}`,
+    line: `generate --model model --prompt abc --n 2 --max-new-tokens 3 --temperature 0.7 --top-p 0.9 --top-k 5 --seed 7 --stop never --min-p 0.01 --repetition-penalty 1.1 --no-repeat-ngram-size 3 --min-new-tokens 1 --chat ${TEXTS} --json --adapter adapter ${ENGINE}`,
     says: /"promptId":"prompt","sample":1,"text":/,
   },
   {
@@ -47,11 +48,11 @@ export const OPTION_LINES: readonly OptionLine[] = [
     says: /wrote 2 responses to responses\.txt/,
   },
   {
-    line: `sample --model model --input prompts.jsonl --output samples.jsonl --n 3 --max-new-tokens 4 --temperature 1 --top-p 0.95 --top-k 50 --seed 2 --stream other --chat --adapter adapter ${ENGINE}`,
+    line: `sample --model model --input prompts.jsonl --output samples.jsonl --n 3 --max-new-tokens 4 --temperature 1 --top-p 0.95 --top-k 50 --seed 2 --stream other --min-p 0.01 --repetition-penalty 1.1 --no-repeat-ngram-size 3 --min-new-tokens 1 --chat ${TEXTS} --adapter adapter ${ENGINE}`,
     says: /6 responses to 2 prompts to samples\.jsonl/,
   },
   {
-    line: `score --model model --base model --previous merged --input samples.jsonl --output scores.jsonl --reward-model reward --beta 0.3 --previous-reward implicit --length-normalize --per-token --append-stop --chat --max-tokens-per-batch 64 --adapter adapter -q ${ENGINE}`,
+    line: `score --model model --base model --previous merged --input samples.jsonl --output scores.jsonl --reward-model reward --beta 0.3 --previous-reward implicit --length-normalize --per-token --append-stop --chat ${TEXTS} --prefix-mismatch error --read-at turn-end --max-tokens-per-batch 64 --adapter adapter -q ${ENGINE}`,
   },
   {
     line: `score -m model --previous-adapter adapter -i samples.jsonl -q --threads 1`,
@@ -70,12 +71,24 @@ export const OPTION_LINES: readonly OptionLine[] = [
     says: /"rejectedFrom":"base"/,
   },
   {
-    line: `evaluate --model model --task task.jsonl --output answers.jsonl --name t --scoring both --extract exact --max-new-tokens 3 --samples 2 --temperature 0.9 --top-p 0.8 --limit 1 --seed 5 --chat --json --adapter adapter -q ${ENGINE}`,
+    line: `evaluate --model model --task task.jsonl --output answers.jsonl --name t --scoring both --extract exact --max-new-tokens 3 --samples 2 --temperature 0.9 --top-p 0.8 --limit 1 --seed 5 --stop never --chat ${TEXTS} --json --adapter adapter -q ${ENGINE}`,
     says: /"task":"t".*"sampled":\{.*"acc_norm"/,
   },
   {
-    line: `ranking --input labelled.jsonl --reward worst-of --model model --reference model --previous merged --length-normalize --extract exact --chat --limit 2 --max-tokens-per-batch 64 --name r --output rewards.jsonl --json --adapter adapter -q ${ENGINE}`,
+    line: 'evaluate -m model --task arc-easy=task.jsonl --scoring harness --shots 1 --examples examples.jsonl --sampler first -q --threads 1',
+    says: /acc/,
+  },
+  {
+    line: 'evaluate -m model --task arc-easy=task.jsonl --scoring harness --shots 1 --examples examples.jsonl --examples-seed 5 -q --threads 1',
+    says: /acc/,
+  },
+  {
+    line: `ranking --input labelled.jsonl --reward worst-of --model model --reference model --previous merged --length-normalize --extract exact --chat ${TEXTS} --prefix-mismatch error --limit 2 --max-tokens-per-batch 64 --name r --output rewards.jsonl --json --adapter adapter -q ${ENGINE}`,
     says: /"name":"r","reward":"worst-of"/,
+  },
+  {
+    line: 'ranking -i labelled.jsonl --reward reward-model -m reward --read-at turn-end -q --threads 1',
+    says: /^labelled +[01]\.0000/m,
   },
   {
     line: 'ranking -i labelled.jsonl --reward module --module longest.mjs -q',
