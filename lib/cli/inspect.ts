@@ -10,14 +10,33 @@ import { tally } from '../run/summary.js';
 import type { RunSummary } from '../run/summary.js';
 import type { Context } from './command.js';
 import { formatBytes, formatCount, formatDuration } from './format.js';
+import { asShownText, showTokens, type ShowValues } from './show-tokens.js';
 import { summaryTable } from './summary.js';
 
+export interface InspectValues extends Omit<ShowValues, 'show' | 'model'> {
+  show: number | undefined;
+  model: string | undefined;
+  json: boolean;
+}
+
+async function inspectTokens(
+  path: string | undefined,
+  values: ShowValues,
+  context: Context,
+): Promise<Inspection> {
+  if (path === undefined) throw new CreamError('USAGE', 'cream inspect data needs the path of a file');
+  const rows = await showTokens(path, values, context);
+  return { facts: { path, rows }, text: asShownText(rows) };
+}
+
 /** `cream inspect`: facts about a folder or file, without loading weights. */
-export async function inspect(
-  { json }: { json: boolean },
-  { terminal, words, signal }: Context,
-): Promise<void> {
-  const { facts, text } = await look(words, signal);
+export async function inspect(values: InspectValues, context: Context): Promise<void> {
+  const { terminal, words, signal } = context;
+  const { json, show, model } = values;
+  const { facts, text } =
+    show === undefined || model === undefined
+      ? await look(words, signal)
+      : await inspectTokens(words[1], { ...values, show, model }, context);
   await terminal.print(json ? `${JSON.stringify(facts)}\n` : `${text ?? asLines(facts)}\n`);
 }
 

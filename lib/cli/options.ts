@@ -236,6 +236,15 @@ export const CHAT_OPTIONS = {
   chatTemplate: variables('variables of the chat template, as enable_thinking=false or a JSON object'),
 } as const satisfies Options;
 
+/** Which turns of a conversation are learnt. */
+export const LOSS_OPTION = {
+  loss: choice(
+    'of a conversation (messages), what is learnt: all turns of the assistant, the last, or what the chat template marks as generated',
+    ['all', 'last', 'template'],
+    { default: 'all' },
+  ),
+} as const satisfies Options;
+
 export const PREFIX_OPTION = {
   prefixMismatch: choice(
     'where the chat template writes a prompt otherwise before a response: the response begins where both part, as in TRL, or the row is refused',

@@ -27,8 +27,8 @@ export interface Conversation extends TemplateInputs {
   addGenerationPrompt: boolean;
 }
 
-/** A rendered text, or why there is none. */
-export type Rendering = { text: string } | { error: CreamError };
+/** A rendered text with the UTF-16 spans of its generation blocks, or why there is none. */
+export type Rendering = { text: string; generation: [start: number, end: number][] } | { error: CreamError };
 
 export class ChatTemplate {
   readonly source: string;
@@ -117,8 +117,9 @@ class Renderer {
       try {
         child.send(rest, () => undefined);
         await replies(child, rest.length, timeoutMs, (reply) => {
-          if (reply.type === 'text') renderings.push({ text: reply.text });
-          else if (reply.type === 'failed')
+          if (reply.type === 'text') {
+            renderings.push({ text: reply.text, generation: reply.generation });
+          } else if (reply.type === 'failed')
             renderings.push({ error: renderError(reply.raised, reply.reason) });
         });
         keepAlive(child, false);

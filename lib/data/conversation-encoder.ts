@@ -1,6 +1,7 @@
 import { CreamError } from '../errors.js';
 import type { Message, TemplateInputs } from '../types.js';
 import type { ChatTemplate, Conversation, Rendering } from './chat-template.js';
+import { markedTokens, type TokenizedPiece } from './marked-tokens.js';
 import { contentText, templateMessage } from './messages.js';
 import type { Section, SpecialTokens } from './special-tokens.js';
 import type { TextCodec } from './text-codec.js';
@@ -70,7 +71,12 @@ export class ConversationEncoder {
       const open =
         request.isOpen === true ? this.#special.split(upToContent(rendering.text, content)) : sections;
       const withoutTail = () => tokens(this.#special.split(withoutBlanks(rendering.text, content))).ids;
-      return { ...tokens(open), generated: [], withoutTail };
+      const { pieces, ...encoded } = tokens(open);
+      const generated = () =>
+        markedTokens(placed(pieces, rendering.text, hiding?.reveal), rendering.generation, (ids) =>
+          this.#codec.decode([...ids], false),
+        );
+      return { ...encoded, generated, withoutTail };
     });
   }
 
@@ -96,13 +102,15 @@ export class ConversationEncoder {
     reveal: ((text: string) => string) | undefined,
     isStop: (id: number) => boolean,
     known: Map<string, number[]>,
-  ): Pick<EncodedConversation, 'ids' | 'ends'> {
+  ): Pick<EncodedConversation, 'ids' | 'ends'> & { pieces: Piece[] } {
+    const pieces: Piece[] = [];
     const ids: number[] = [];
     const ends: number[] = [];
     for (const [i, section] of sections.entries()) {
       if ('id' in section) {
         ends.push(ids.length);
         ids.push(section.id);
+        pieces.push({ text: this.#codec.tokenOf(section.id) ?? '', ids: [section.id] });
         continue;
       }
       const text = reveal === undefined ? section.text : reveal(section.text);
@@ -110,6 +118,7 @@ export class ConversationEncoder {
       const key = `${place} ${text}`;
       const own = known.get(key) ?? this.#codec.encode(text, place);
       known.set(key, own);
+      pieces.push({ text, ids: own });
       for (const id of own) {
         if (isStop(id)) ends.push(ids.length);
         ids.push(id);
@@ -118,8 +127,25 @@ export class ConversationEncoder {
     if (ids.length === 0) {
       throw new CreamError('INVALID_DATA', 'the chat template turns the conversation into nothing');
     }
-    return { ids, ends };
+    return { ids, ends, pieces };
   }
+}
+
+type Piece = Omit<TokenizedPiece, 'start'>;
+
+/** Pieces with their places in the rendered text. Between them is only white space that a special token swallows. */
+function placed(
+  pieces: readonly Piece[],
+  rendered: string,
+  reveal: (text: string) => string = (text) => text,
+): TokenizedPiece[] {
+  const whole = reveal(rendered);
+  let at = 0;
+  return pieces.map((piece) => {
+    const start = whole.indexOf(piece.text, at);
+    at = start + piece.text.length;
+    return { ...piece, start };
+  });
 }
 
 /** The text without the white space that the template puts at its end: of that only the content's own stays. */
@@ -180,7 +206,7 @@ function mapConversation(
   };
 }
 
-function rendered(rendering: Rendering | undefined): { text: string } {
+function rendered(rendering: Rendering | undefined): Exclude<Rendering, { error: CreamError }> {
   if (rendering !== undefined && 'text' in rendering) return rendering;
   throw rendering?.error ?? new CreamError('INVALID_CHECKPOINT', 'the chat template gave no result');
 }

@@ -187,7 +187,7 @@ export class ExchangeEncoder {
               { stop: !isCut },
             );
             const ids = [...promptIds, ...(responses[0] as number[])];
-            return { ids, end: ids.length, generated: [] };
+            return { ids, end: ids.length, generated: () => [] };
           }),
         );
       }

@@ -94,6 +94,15 @@ function exampleOf(id: string, ids: readonly number[], trained: Uint8Array): Sft
   };
 }
 
+function named<T>(id: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    if (!(error instanceof CreamError)) throw error;
+    throw new CreamError(error.code, `prompt ${id}: ${error.message}`, { cause: error });
+  }
+}
+
 async function markedExamples(
   records: readonly SftRecord[],
   tokenizer: Pick<Tokenizer, 'exchanges' | 'conversations'>,
@@ -109,7 +118,8 @@ async function markedExamples(
     // Of a completion only what follows the prompt is learnt.
     const from = isConversation === true ? 0 : exchanges[i]!.promptIds.length;
     const trained = new Uint8Array(ids.length);
-    for (const [first, end] of generated) trained.fill(1, Math.max(first, from), Math.max(end, from));
+    for (const [first, end] of named(id, generated))
+      trained.fill(1, Math.max(first, from), Math.max(end, from));
     if (trained.includes(1)) return exampleOf(id, ids, trained);
     throw new CreamError(
       'INVALID_DATA',

@@ -59,6 +59,7 @@ export async function readTokenizerFiles(directory: string): Promise<TokenizerFi
     const token = tokenContent(directory, name, own(config, name) ?? own(specialTokensMap, name));
     if (token !== undefined) files.namedTokens[name] = token;
   }
+  addNamedTokens(files);
   if (files.namedTokens.bos_token !== undefined) files.bosToken = files.namedTokens.bos_token;
   if (files.namedTokens.eos_token !== undefined) files.eosToken = files.namedTokens.eos_token;
   const addBosToken = own(config, 'add_bos_token');
@@ -71,6 +72,20 @@ export async function readTokenizerFiles(directory: string): Promise<TokenizerFi
     namedTemplate(directory, own(config, 'chat_template'));
   if (chatTemplate !== undefined) files.chatTemplate = chatTemplate;
   return files;
+}
+
+/** A token that the configuration names is special, though tokenizer.json has it in its vocabulary alone. */
+function addNamedTokens({ tokenizer, addedTokens, namedTokens }: TokenizerFiles): void {
+  const known = new Set(addedTokens.map(({ content }) => content));
+  const model = own(tokenizer, 'model');
+  const vocab = isObject(model) ? own(model, 'vocab') : undefined;
+  for (const content of new Set(Object.values(namedTokens))) {
+    if (known.has(content) || !isObject(vocab)) continue;
+    const id = own(vocab, content);
+    if (!isId(id)) continue;
+    const flags = { single_word: false, lstrip: false, rstrip: false, normalized: false };
+    addedTokens.push({ id, content, ...flags, special: true });
+  }
 }
 
 /** chat_template is text, or a list of {name, template} of which "default" is meant. */

@@ -6,7 +6,7 @@ export interface EncodedConversation {
   /** Positions of the tokens that can end a turn: special tokens that the template wrote, and stop tokens. */
   ends: number[];
   /** Tokens that the template marks as generated: [first, one past the last] of each block. */
-  generated: [number, number][];
+  generated: () => [number, number][];
   /** The tokens up to the end of the last message's text, without white space that the template puts behind it. */
   withoutTail: () => number[];
 }

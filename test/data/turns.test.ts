@@ -7,7 +7,7 @@ import { Tokenizer, type TokenizerOptions } from '../../lib/data/tokenizer.js';
 import type { Message, TemplateInputs } from '../../lib/types.js';
 import { checkpoint, readGolden } from '../helpers/golden.js';
 
-type Cell = { error: string } | { prompt: number[]; whole: number[]; start: number };
+type Cell = { error: string } | { prompt: number[]; whole: number[]; start: number; marked?: number[] };
 
 interface Golden {
   templates: Record<string, string>;
@@ -67,6 +67,12 @@ for (const [name, template] of Object.entries(golden.templates)) {
       t.strictSame(prompts[i], prompt, `${row}: prompt`);
       t.strictSame(exchanges[i]?.promptIds, prompt.slice(0, start), `${row}: what the completion follows`);
       t.strictSame(wholes[i]?.ids, whole, `${row}: whole`);
+      const { marked } = cell as { marked?: number[] };
+      if (marked !== undefined) {
+        const trained = whole.map(() => 0);
+        for (const [first, end] of wholes[i]!.generated()) trained.fill(1, first, end);
+        t.strictSame(trained, marked, `${row}: marked`);
+      }
       const expected = completionOf({ prompt, whole, start }, decode);
       if (expected !== undefined) t.strictSame(exchanges[i]?.responses[0], expected, `${row}: completion`);
       else t.equal(exchanges[i]?.responses[0]?.at(-1), EOS, `${row}: ends with the stop token`);

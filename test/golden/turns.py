@@ -28,7 +28,10 @@ def cell(tokenizer, template, prompt, completion, beside):
         whole = _tokenize(tokenizer, prompt + completion, **kwargs)["input_ids"]
     except (jinja2.exceptions.TemplateError, TypeError, ValueError, AttributeError) as error:
         return {"error": str(error)}
-    return {"prompt": prompt_ids, "whole": whole, "start": common_prefix_length(prompt_ids, whole)}
+    found = {"prompt": prompt_ids, "whole": whole, "start": common_prefix_length(prompt_ids, whole)}
+    if "{% generation %}" in template:
+        found["marked"] = _tokenize(tokenizer, prompt + completion, return_assistant_tokens_mask=True, **kwargs)["assistant_masks"]
+    return found
 
 
 def main():

@@ -56,6 +56,11 @@ TEMPLATES = {
         "{% if m.content is string %}{{ m.content | trim }}{% else %}{% for part in m.content %}{% if part.type == 'text' %}{{ part.text | trim }}{% endif %}{% endfor %}{% endif %}"
         "{{ eos_token + '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<model>\\n' }}{% endif %}"
     ),
+    # Generation blocks around what the assistant says.
+    "marked": (
+        "{{ bos_token }}{% for m in messages %}{% if m.role == 'assistant' %}{{ 'A: ' }}{% generation %}{{ m.content + eos_token }}{% endgeneration %}{{ '\n' }}"
+        "{% else %}{{ m.role[0] | upper + ': ' + m.content + '\n' }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ 'A: ' }}{% endif %}"
+    ),
     # Tools, calls and their results, documents, a name.
     "tools": (
         "{{ bos_token }}{% if tools %}{{ 'tools:' }}{% for t in tools %}{{ ' ' + t.function.name + '(' + t.function.description + ')' }}{% endfor %}{{ '\\n' }}{% endif %}"

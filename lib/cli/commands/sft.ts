@@ -1,5 +1,5 @@
 import { defineCommand } from '../command.js';
-import { choice } from '../options.js';
+import { LOSS_OPTION } from '../options.js';
 import { trainingOptions } from './training-options.js';
 
 export const sftCommand = defineCommand({
@@ -8,11 +8,7 @@ export const sftCommand = defineCommand({
   makesFolder: true,
   options: {
     ...trainingOptions({ epochs: '5', learningRate: '0.000005' }),
-    loss: choice(
-      'of a conversation (messages), what is learnt: all turns of the assistant, the last, or what the chat template marks as generated',
-      ['all', 'last', 'template'],
-      { default: 'all' },
-    ),
+    ...LOSS_OPTION,
   },
   examples: [['sft -m ./base -i seed.jsonl -o ./m1 --epochs 3', 'M0 to M1']],
   notes:
