@@ -13,14 +13,7 @@ const { ADDON } = require('./native.cjs');
 
 const ROOT = path.resolve(__dirname, '..');
 const LEVELS = ['baseline', 'avx2', 'avx512', 'avx512_bf16', 'amx_bf16'];
-const PATHS = [
-  'avx2:other',
-  'avx2:intel',
-  'avx512:other',
-  'avx512_bf16:other',
-  'avx512_bf16:intel',
-  'amx_bf16:intel',
-];
+const PATHS = ['avx2:other', 'avx512:intel', 'avx512_bf16:other', 'avx512_bf16:intel', 'amx_bf16:intel'];
 const FILES = [
   'test/ops/*.test.ts',
   'test/generate/{decode-ops,sampler}.test.ts',

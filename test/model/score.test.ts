@@ -88,11 +88,11 @@ t.test('what cannot be scored is refused by name', async (t) => {
   const model = await modelFrom(join(t.testdir(), 'm'), TIED, await genericTensors(TIED));
   const groups = [
     { promptIds: ids(1), responses: [ids(1)] },
-    { promptIds: randomIds(500, 1), responses: [randomIds(13, 2)] },
+    { promptIds: randomIds(500, 1), responses: [randomIds(14, 2)] },
   ];
   await t.rejects(score(model, groups), {
     code: 'INVALID_ARGUMENT',
-    message: /score: group 1: prompt and response have 513 tokens, but the model has 512 positions/,
+    message: /score: group 1: prompt and response take 513 positions, but the model has 512/,
   });
   const cancelled = binding.cancelToken();
   cancelled.cancel();
