@@ -3,12 +3,23 @@ import { integer, number } from './options.js';
 
 // Penalties and cuts by transformers' definitions (lib/native/logits-settings.ts), on request.
 
-export const LOGITS_OPTIONS = {
-  minP: number('leave out tokens less likely than this times the likeliest', { min: 0, max: 1 }),
-  repetitionPenalty: number('divide the logits of tokens that occurred, in the prompt too', { above: 0 }),
-  noRepeatNgramSize: integer('let no so many tokens in a row occur twice', { min: 0 }),
-  minNewTokens: integer('draw no stop token before so many', { min: 0 }),
-};
+/** `origin` stands before a default in the help: where it comes from first, as "the model's, or ". */
+export const logitsChoices = (origin = '') => ({
+  minP: number('leave out tokens less likely than this times the likeliest', {
+    min: 0,
+    max: 1,
+    defaultText: `${origin}0`,
+  }),
+  repetitionPenalty: number('divide the logits of tokens that occurred, in the prompt too', {
+    above: 0,
+    defaultText: `${origin}1`,
+  }),
+  noRepeatNgramSize: integer('let no so many tokens in a row occur twice', {
+    min: 0,
+    defaultText: `${origin}0`,
+  }),
+  minNewTokens: integer('draw no stop token before so many', { min: 0, defaultText: `${origin}0` }),
+});
 
 export interface LogitsValues {
   minP: number | undefined;

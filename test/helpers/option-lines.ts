@@ -119,5 +119,9 @@ export const OPTION_LINES: readonly OptionLine[] = [
   { line: 'recipes cp demo-cpu copy.yaml --force', says: /wrote copy\.yaml/ },
   { line: 'recipes ls --json', says: /"name":"demo-cpu"/ },
   { line: 'inspect data sft.jsonl --json', says: /"rows":2/ },
+  {
+    line: `inspect data sft.jsonl --show 1 --model model --loss last --chat ${TEXTS} --prefix-mismatch error`,
+    says: /de/,
+  },
   { line: 'doctor --json', says: /"usable":true/ },
 ];

@@ -1,5 +1,5 @@
 import { defineCommand } from '../command.js';
-import { LOGITS_OPTIONS } from '../logits-options.js';
+import { logitsChoices } from '../logits-options.js';
 import {
   ADAPTER_OPTION,
   CHAT_OPTIONS,
@@ -36,7 +36,7 @@ export const generateCommand = defineCommand({
       defaultText: "the model's, or 0",
     }),
     seed: seed(),
-    ...LOGITS_OPTIONS,
+    ...logitsChoices("the model's, or "),
     stop: texts(
       'a response ends with the token that completes this text, or the first of a JSON list of texts',
     ),

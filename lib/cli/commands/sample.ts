@@ -1,5 +1,5 @@
 import { defineCommand } from '../command.js';
-import { LOGITS_OPTIONS } from '../logits-options.js';
+import { logitsChoices } from '../logits-options.js';
 import { ADAPTER_OPTION, CHAT_OPTIONS, MODEL_OPTIONS, integer, number, path, text } from '../options.js';
 
 export const sampleCommand = defineCommand({
@@ -25,7 +25,7 @@ export const sampleCommand = defineCommand({
     stream: text('name of the draw: the same prompts get other responses under another name', {
       defaultText: 'iteration-1',
     }),
-    ...LOGITS_OPTIONS,
+    ...logitsChoices(),
     ...CHAT_OPTIONS,
     ...ADAPTER_OPTION,
     ...MODEL_OPTIONS,
