@@ -8,7 +8,7 @@ import t from 'tap';
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..');
 const HARD_LIMIT = 500;
 // A budget for all of lib/, bin/ and native/: growth is a decision, not an accident.
-const TOTAL_LIMIT = 54_000;
+const TOTAL_LIMIT = 58_000;
 
 interface Source {
   path: string; // from the root, with slashes
