@@ -26,7 +26,7 @@ const ABSENT: Readonly<Record<string, string>> = {
   arrow_config: 'it chooses between several adapters',
   kasa_config: 'it truncates the weights of the base',
   monteclora_config: 'it draws its factors at random',
-  velora_config: 'its log-probs did not agree with PEFT (VeLoRA)',
+  velora_config: 'it compresses activations in training (VeLoRA), which is not done here',
   megatron_config: "it is for Megatron's modules",
 };
 
