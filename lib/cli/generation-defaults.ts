@@ -106,9 +106,10 @@ function logitsSettings(file: File, isGreedy: boolean): LogitsSettings {
   if (suppressed.length > 0) settings.suppressTokens = suppressed as number[];
   const first = file.list('begin_suppress_tokens', isId);
   if (first.length > 0) settings.beginSuppressTokens = first as number[];
-  // One id, or a list of one.
-  const [forced] = file.list('forced_eos_token_id', isId);
-  if (forced !== undefined) settings.forcedEosId = forced as number;
+  // One id, or a list of one; of several transformers draws any, which the engine does not.
+  const forced = file.list('forced_eos_token_id', isId);
+  if (forced.length === 1) settings.forcedEosId = forced[0] as number;
+  if (forced.length > 1) file.leave('forced_eos_token_id');
   return settings;
 }
 
@@ -140,6 +141,11 @@ class File {
     const members: unknown[] = Array.isArray(value) ? value : [value];
     if (members.every(isValid)) return members;
     throw this.#invalid(key, value);
+  }
+
+  /** Counts a key among those that are not honoured, although it was read. */
+  leave(key: string): void {
+    this.#read.delete(key);
   }
 
   ignored(): string[] {

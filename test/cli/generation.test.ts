@@ -110,6 +110,11 @@ t.test('generation_config.json: penalties are honoured, what is not is named', a
   const ignored = await run({ ...greedy, num_beams: 4, typical_p: 0.9, guidance_scale: null });
   t.match(ignored.stderr, /generation_config\.json: not honoured: num_beams: 4, typical_p: 0\.9$/m);
   t.strictSame(ignored.ids, free.ids);
+  // One id is forced at the limit; of several transformers draws any, which is not done, and said.
+  t.equal((await run({ ...greedy, forced_eos_token_id: [3] })).ids.at(-1), 3);
+  const several = await run({ ...greedy, forced_eos_token_id: [3, 5] });
+  t.match(several.stderr, /generation_config\.json: not honoured: forced_eos_token_id: \[3,5\]$/m);
+  t.strictSame(several.ids, free.ids);
   const wrong = await cream(['generate', '-m', modelWith({ repetition_penalty: -1 }), '-p', 'x']);
   t.match(wrong, { code: 4, stderr: /repetition_penalty is -1; correct it or remove it/ });
 });
