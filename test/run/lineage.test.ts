@@ -44,7 +44,7 @@ t.test('what decides the result must be as it was', async (t) => {
       record({
         data: { prompts: '/p', sft: '/s', evaluation: [{ name: 'a', path: '/e', extract: 'number' }] },
       }),
-      /^data\.evaluation: was \[\{"name":"a","scoring":"generate","extract":"auto"\}\]/,
+      /^data\.evaluation: was \[\{"name":"a","scoring":"generate","extract":"auto","stop":\[\]\}\]/,
     ],
   ];
   for (const [now, expected] of cases) {

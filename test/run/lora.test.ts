@@ -101,7 +101,7 @@ t.test('generate --adapter and the merged model agree', async (t) => {
   });
   const again = ['merge', '-m', config.model, '-a', policy, '-o', merged];
   const refused = await cream(again);
-  t.match(refused.stderr, /is there and not empty|exists/);
+  t.match(refused.stderr, /has content already/);
   t.not(refused.code, 0);
   const other = await cream([...again, '--force', '--dtype', 'bfloat16', '--threads', '1', '--json']);
   t.equal(other.code, 0, other.stderr);
