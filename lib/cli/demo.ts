@@ -1,5 +1,6 @@
 import { join, relative, resolve } from 'node:path';
 import { validateConfig } from '../config.js';
+import type { ModelDtype } from '../demo/data.js';
 import { prepareDemo } from '../demo/demo.js';
 import { DEFAULT_SHOWN, writeReport } from '../report/write-report.js';
 import type { RunEvent } from '../run/events.js';
@@ -15,6 +16,8 @@ export interface DemoValues {
   output: string | undefined;
   seed: number;
   threads: number | undefined;
+  device: string | undefined;
+  dtype: ModelDtype;
   json: boolean;
 }
 
@@ -35,6 +38,8 @@ export async function executeDemo(values: DemoValues, context: Context): Promise
     const runs = await prepareDemo({
       directory,
       seed: values.seed,
+      ...(values.device !== undefined && { device: values.device }),
+      dtype: values.dtype,
       ...(values.threads !== undefined && { threads: values.threads }),
       signal,
       onEvent: (event) => void show(event),

@@ -2,6 +2,7 @@ import { rm } from 'node:fs/promises';
 import { readModelConfig } from '../data/model-config.js';
 import { CreamError } from '../errors.js';
 import { Model } from '../native/model.js';
+import type { ModelDtype } from './data.js';
 import type { RunEvent } from '../run/events.js';
 import { learningRateAt } from '../run/schedule.js';
 import { EOS, encode, promptIdsOf, writeTokenizer } from './checkpoint.js';
@@ -19,6 +20,9 @@ export interface BaseOptions {
   task: ToyTask;
   seed: number;
   threads: number;
+  /** Where M0 is trained, and in which format: the CPU and float32 unless said. */
+  device?: string;
+  dtype?: ModelDtype;
   signal?: AbortSignal;
   /** Progress in the form of a run's events. */
   onEvent: (event: RunEvent) => void;
@@ -61,14 +65,15 @@ export async function trainBase(directory: string, options: BaseOptions): Promis
 /** One training from random weights; every attempt has its own weights and corpus of the same writer. */
 async function pretrain(
   attempt: number,
-  { task, seed, threads, signal, onEvent }: BaseOptions,
+  { task, seed, threads, device = 'cpu', dtype = 'float32', signal, onEvent }: BaseOptions,
 ): Promise<Model> {
   const started = performance.now();
   const { steps, batchSize, learningRate } = task.pretraining;
   const rate = { learningRate, schedule: 'cosine', warmupRatio: 0.05, minLearningRateRatio: 0.05 } as const;
   const model = await Model.random(readModelConfig(task.model, task.name), {
     seed: BigInt(seed) + (BigInt(attempt - 1) << 32n),
-    device: 'cpu',
+    device,
+    dtype,
     threads,
   });
   const trainer = await model.createTrainer({ beta1: 0.9, beta2: 0.99, weightDecay: 0.01, maxGradNorm: 1 });

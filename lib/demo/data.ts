@@ -6,6 +6,9 @@ import { promptOf, randomStream, type ToyTask } from './task.js';
 // The data of a toy task and the settings of a run on it. Sizes and rates are those at which docs/demo.md measured
 // the effect.
 
+/** Format of a toy model's weights and activations. */
+export type ModelDtype = 'float32' | 'bfloat16';
+
 export interface DataSizes {
   /** Clean examples. */
   sft: number;

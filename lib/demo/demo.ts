@@ -6,7 +6,7 @@ import type { RunEvent } from '../run/events.js';
 import { makeFolder, writeFileDurably } from '../run/storage.js';
 import { trainBase } from './base-model.js';
 import { carryTrace } from './carry-trace.js';
-import { iterationSettings, writeData } from './data.js';
+import { iterationSettings, type ModelDtype, writeData } from './data.js';
 
 // The demo: a base model M0 is really trained on the noisy corpus, then the method improves it without labels.
 // Sizes and rates are those at which docs/demo.md measured the effect.
@@ -19,6 +19,10 @@ export interface DemoOptions {
   directory: string;
   seed: number;
   threads?: number;
+  /** The CPU, unless said: a model of 100 K parameters gains nothing on a GPU. */
+  device?: string;
+  /** float32, unless said. */
+  dtype?: ModelDtype;
   signal?: AbortSignal;
   /** Progress of the base model's training, in the form of a run's events. */
   onEvent: (event: RunEvent) => void;
@@ -44,7 +48,7 @@ export async function prepareDemo(options: DemoOptions): Promise<DemoRuns> {
 
 /** The settings of a run of the demo; `recipes/demo-cpu.yaml` has the same. */
 export function runConfig(
-  { directory, seed, threads }: Pick<DemoOptions, 'directory' | 'seed' | 'threads'>,
+  { directory, seed, threads, device, dtype }: Omit<DemoOptions, 'signal' | 'onEvent'>,
   weight: 'dataset' | 'one',
 ): CreamConfigInput {
   return {
@@ -52,6 +56,8 @@ export function runConfig(
     output: join(directory, weight === 'one' ? 'srlm' : 'cream'),
     seed,
     threads: threads ?? DEMO_THREADS,
+    ...(device !== undefined && { device }),
+    ...(dtype !== undefined && { dtype }),
     // A margin of logit(C) / beta is within reach of nine tokens only at such a beta.
     beta: 4,
     consistency: { weight },

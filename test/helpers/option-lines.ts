@@ -115,7 +115,10 @@ export const OPTION_LINES: readonly OptionLine[] = [
     line: 'compare run.yaml --seeds 4 --output compared --allow-different --json -q',
     says: /"type":"comparison"/,
   },
-  { line: 'demo --output demo --seed 1 --threads 1 --json', stop: { after: /"type":"stage"/, code: 130 } },
+  {
+    line: 'demo --output demo --seed 1 --threads 1 --device cpu --dtype bfloat16 --json',
+    stop: { after: /"type":"stage"/, code: 130 },
+  },
   { line: 'recipes cp demo-cpu copy.yaml --force', says: /wrote copy\.yaml/ },
   { line: 'recipes ls --json', says: /"name":"demo-cpu"/ },
   { line: 'inspect data sft.jsonl --json', says: /"rows":2/ },

@@ -1,15 +1,19 @@
 import { defineCommand } from '../command.js';
-import { flag, integer, MODEL_OPTIONS, path } from '../options.js';
+import { choice, flag, integer, MODEL_OPTIONS, path } from '../options.js';
 
 export const demoCommand = defineCommand({
   name: 'demo',
   describe:
-    'train a small model from nothing and let it improve itself, beside plain self-rewarding (CPU, minutes)',
+    'train a small model from nothing and let it improve itself, beside plain self-rewarding (minutes on a CPU)',
   makesFolder: true,
   isContinued: true,
   options: {
     output: path('folder for data, checkpoints and both runs', { alias: 'o' }),
     seed: integer('everything random follows from this number', { min: 0, default: 0 }),
+    device: { ...MODEL_OPTIONS.device, fallbackText: 'cpu' },
+    dtype: choice('number format of weights and activations', ['float32', 'bfloat16'], {
+      default: 'float32',
+    }),
     threads: { ...MODEL_OPTIONS.threads, fallbackText: '1' },
     json: flag('events and both summaries as JSON lines on standard output'),
   },
