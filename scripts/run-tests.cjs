@@ -1,7 +1,8 @@
 'use strict';
-// Runs compiled test files one after another, for a bundle, which has no test runner. What failed is told in few lines.
-//   node scripts/run-tests.cjs [--out DIR] [--stall SECONDS] [--total SECONDS] [FILE-OR-FOLDER-OR-NAME ...]
+// Runs compiled test files for a bundle, which has no test runner. What failed is told in few lines.
+//   node scripts/run-tests.cjs [--jobs N] [--out DIR] [--stall SECONDS] [--total SECONDS] [FILE-OR-FOLDER-OR-NAME ...]
 // Files are named from the package's folder; a name is one of test/cuda-device, which is run where nothing is named.
+// --jobs: so many files at once, 1; the processors are shared among them, a GPU is used by all.
 // --out (or CREAM_TEST_OUT): a folder for tests.json and the whole output of each file. --stall: a test that says nothing
 // for so long is ended, 180. --total: nothing is started after that.
 // A test that takes its process with it, or leaves a GPU that can do nothing more, fails alone: the tests after it run in
@@ -9,6 +10,7 @@
 
 const { spawn } = require('node:child_process');
 const fs = require('node:fs');
+const os = require('node:os');
 const path = require('node:path');
 const { pathToFileURL } = require('node:url');
 const { parseArgs } = require('node:util');
@@ -67,9 +69,10 @@ function summary(diagnostic) {
 const escaped = (name) => name.replace(/[.*+?^${}()|[\]\\/]/g, '\\$&');
 
 /** One process over a file, without the tests in `done`. */
-function runOnce(file, done, { stall, deadline, log }) {
+function runOnce(file, done, { stall, deadline, log, threads }) {
   return new Promise((resolve) => {
     const env = { ...process.env, TAP_TIMEOUT: '86400' };
+    if (threads !== undefined) env.OMP_NUM_THREADS ??= String(threads);
     if (done.size > 0) {
       const names = [...done].map(escaped).join('|');
       Object.assign(env, { TAP_GREP: `/^(${names})$/`, TAP_INVERT: '1', TAP_FILTER_QUIETLY: '1' });
@@ -175,6 +178,7 @@ async function main() {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: {
+      jobs: { type: 'string', default: '1' },
       out: { type: 'string', default: process.env.CREAM_TEST_OUT },
       stall: { type: 'string', default: '180' },
       total: { type: 'string', default: '1000000' },
@@ -196,17 +200,27 @@ async function main() {
   const places = positionals.length > 0 ? positionals : [path.join('test', 'cuda-device')];
   const waiting = places.flatMap(testFiles);
   if (waiting.length === 0) throw new Error('there are no tests here');
-  while (waiting.length > 0 && Date.now() < deadline) {
-    const file = waiting.shift();
-    // test/train/golden.test.js: train-golden.tap
-    const short = file.startsWith('test/') ? file.slice(5).replaceAll('/', '-') : path.basename(file);
-    const raw = values.out && path.join(values.out, short.replace(/\.test\.js$/, '.tap'));
-    if (raw) fs.rmSync(raw, { force: true });
-    const log = (data) => raw && fs.appendFileSync(raw, data);
-    results.push(await runFile(file, { stall: Number(values.stall), deadline, log }));
-    report(results.at(-1));
-    save();
-  }
+  const jobs = Number(values.jobs);
+  if (!Number.isSafeInteger(jobs) || jobs < 1)
+    throw new Error(`--jobs must be a whole number of at least 1, got ${values.jobs}`);
+  const threads = jobs > 1 ? Math.max(1, Math.floor(os.availableParallelism() / jobs)) : undefined;
+  const runNext = async () => {
+    while (waiting.length > 0 && Date.now() < deadline) {
+      const file = waiting.shift();
+      // test/train/golden.test.js: train-golden.tap
+      const short = file.startsWith('test/') ? file.slice(5).replaceAll('/', '-') : path.basename(file);
+      const raw = values.out && path.join(values.out, short.replace(/\.test\.js$/, '.tap'));
+      if (raw) fs.rmSync(raw, { force: true });
+      const log = (data) => raw && fs.appendFileSync(raw, data);
+      const result = await runFile(file, { stall: Number(values.stall), deadline, log, threads });
+      results.push(result);
+      report(result);
+      save();
+    }
+  };
+  await Promise.all(Array.from({ length: jobs }, runNext));
+  results.sort((a, b) => (a.file < b.file ? -1 : 1));
+  save();
   const all = results.flatMap(({ file, tests }) => tests.map((test) => ({ ...test, file })));
   const count = (wanted) => all.filter(({ status }) => status === wanted).length;
   const failed = all.filter(({ status }) => status === 'failed');

@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { availableParallelism } from 'node:os';
+import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 
@@ -19,6 +20,34 @@ const CASES = `
   test('is skipped', { skip: 'no reason' }, async () => {});
   test('passes after all', async (t) => { t.ok(true); });
 `;
+
+t.test('files that run at once are told of one after another, and share the processors', async (t) => {
+  const meet = (mine: string, other: string) => `import tap from 'tap'; import fs from 'node:fs';
+    tap.test('meets ${other}', async (t) => {
+      fs.writeFileSync(new URL('./${mine}', import.meta.url), process.env.OMP_NUM_THREADS ?? '');
+      const there = new URL('./${other}', import.meta.url);
+      for (let i = 0; i < 200 && !fs.existsSync(there); i++) await new Promise((resolve) => setTimeout(resolve, 50));
+      t.ok(fs.existsSync(there), 'the other file runs now');
+    });\n`;
+  const folder = t.testdir({ a: { 'b.test.js': meet('b', 'c'), 'c.test.js': meet('c', 'b') } });
+  const { TAP_CHILD_ID: _, TAP: __, OMP_NUM_THREADS: ___, ...env } = process.env;
+  const run = (jobs: string) => {
+    const parameters = [SCRIPT, '--jobs', jobs, '--out', join(folder, 'out'), join(folder, 'a')];
+    return spawnSync(process.execPath, parameters, { encoding: 'utf8', env });
+  };
+  const { status, stdout } = run('2');
+  t.equal(status, 0, stdout);
+  t.match(stdout, /2 tests passed, 0 failed/);
+  t.equal(Number(readFileSync(join(folder, 'a/b'), 'utf8')), Math.max(1, availableParallelism() >> 1));
+  const { results } = JSON.parse(readFileSync(join(folder, 'out/tests.json'), 'utf8')) as {
+    results: { file: string }[];
+  };
+  t.strictSame(
+    results.map(({ file }) => basename(file)),
+    ['b.test.js', 'c.test.js'],
+  );
+  t.match(run('0').stderr, /--jobs must be a whole number of at least 1, got 0/);
+});
 
 t.test('a failed, crashed, hung or poisoned test has its name and hides no other', async (t) => {
   const folder = t.testdir({
