@@ -4,7 +4,7 @@ import { loadBinding } from '../../dist/lib/native/binding.js';
 import { ceilings } from './floors.mjs';
 
 /** The GPU that is measured, what it can reach, and versions; throws where there is none. */
-export function devices({ device, flops, bandwidth }) {
+export function devices({ device, ...given }) {
   const { info, problem } = inspectInstallation();
   if (info === undefined)
     throw new Error(
@@ -17,14 +17,14 @@ export function devices({ device, flops, bandwidth }) {
     archs: info.cudaArchs,
   };
   if (device === 'cpu' || device === 'emulated')
-    return { gpu: { name: 'cpu' }, caps: ceilings('cpu', { flops, bandwidth }), versions };
+    return { gpu: { name: 'cpu' }, caps: ceilings('cpu', given), versions };
   const found = loadBinding().devices();
   const gpu = found.gpus[Number(device.split(':')[1] ?? 0)];
   if (gpu === undefined)
     throw new Error(`${device} cannot be used: ${found.problem ?? `there are ${found.gpus.length} GPUs`}`);
   return {
     gpu,
-    caps: ceilings(gpu.name, { flops, bandwidth }),
+    caps: ceilings(gpu.name, given),
     versions: { ...versions, cudaDriver: found.driver, cudaRuntime: found.runtime, driver: driverVersion() },
   };
 }

@@ -1,5 +1,5 @@
 // What single rows measure of decoding, scoring, the head, AdamW and copies of a model.
-import { ADAMW_BYTES, decodeStep, scoreFlop, scoreFlopUnshared } from './floors.mjs';
+import { adamwBytes, decodeStep, scoreFlop, scoreFlopUnshared } from './floors.mjs';
 import { binding, generate, idStream, load, median, settle, time, token, whereTimeWent } from './measure.mjs';
 import { doesNotFit } from './plan.mjs';
 import { SHAPES, sizes } from './shapes.mjs';
@@ -37,7 +37,7 @@ export async function decode({ shape, device, caps, quick, memory }, { live, P, 
     work: { live, P, T, N, tokens },
     extra: {
       // Of the time in which the GPU works: without graphs, as here, the host's launches are part of the rest.
-      samplerShare: (where.sampler ?? 0) / (where.total - where.gaps),
+      samplerShare: (where.sampler ?? 0) / (where.total - where.gaps - where.counting),
       // With graphs, as in the timed runs.
       idleShare: steps.gaps / steps.total,
       secondsWhileStepsCounted: steps.total,
@@ -163,10 +163,8 @@ export async function adamw({ shape, device, caps, quick, memory }, { wanted }) 
   }
   if (bytesOf(config) > 0.9 * memory.free) return doesNotFit('AdamW', bytesOf(config), memory);
   const model = await binding.randomModel({ config, seed: 1n, dtype: 'bfloat16', device });
-  const trainer = await model.createTrainer({
-    ...ADAMW,
-    gradientsDtype: device === 'cpu' ? 'float32' : 'bfloat16',
-  });
+  const gradientsDtype = device === 'cpu' ? 'float32' : 'bfloat16';
+  const trainer = await model.createTrainer({ ...ADAMW, gradientsDtype });
   const [{ promptIds, responses }] = groupsOf(config, { P: 4, T: 4, N: 2 }, 1);
   const batch = [
     {
@@ -184,16 +182,15 @@ export async function adamw({ shape, device, caps, quick, memory }, { wanted }) 
   const where = await whereTimeWent(device, work);
   trainer.dispose();
   model.dispose();
-  // Clipping reads the gradients once more than the update itself does.
   const { parameters } = sizes(config);
   return {
-    value: (ADAMW_BYTES * parameters) / where.optimizer / TERA,
+    value: (adamwBytes(gradientsDtype) * parameters) / where.optimizer / TERA,
     unit: 'TB/s',
     floor: caps.bandwidth && caps.bandwidth / TERA,
     wanted,
     seconds: where.optimizer,
     where,
-    work: { parameters, numLayers: config.numLayers },
+    work: { parameters, numLayers: config.numLayers, bytesPerParameter: adamwBytes(gradientsDtype) },
   };
 }
 

@@ -47,12 +47,20 @@ export async function time(device, work, { rounds = 5, budget = 60, warmUps = 1 
   };
 }
 
+let countingCost;
+/** Seconds that an op which does nothing is seen to take: what its two events cost. */
+function costOfCounting(device) {
+  countingCost ??= binding._countingCost({ device, count: 1000 });
+  return countingCost;
+}
+
 /**
- * Seconds of one `work` by kind, what no op was at work in as `gaps`, and the whole. `ops` looks into steps of decoding,
- * which then run without CUDA graphs; `steps` counts them as they are.
+ * Seconds of one `work` by kind, without what counting them cost (`counting`), what no op was at work in as `gaps`, and the
+ * whole. `ops` looks into steps of decoding, which then run without CUDA graphs; `steps` counts them as they are.
  */
 export async function whereTimeWent(device, work, mode = 'ops') {
   await settle(device);
+  const cost = mode === 'ops' ? costOfCounting(device) : 0;
   await binding.phases(mode);
   const begin = performance.now();
   await work();
@@ -60,11 +68,9 @@ export async function whereTimeWent(device, work, mode = 'ops') {
   const total = (performance.now() - begin) / 1e3;
   const counted = (await binding.phases('off')).filter(({ count }) => count > 0);
   const known = counted.reduce((sum, { seconds }) => sum + seconds, 0);
-  return {
-    ...Object.fromEntries(counted.map(({ name, seconds }) => [name, seconds])),
-    gaps: Math.max(0, total - known),
-    total,
-  };
+  const parts = counted.map(({ name, seconds, count }) => [name, Math.max(0, seconds - cost * count)]);
+  const counting = known - parts.reduce((sum, [, seconds]) => sum + seconds, 0);
+  return { ...Object.fromEntries(parts), counting, gaps: Math.max(0, total - known), total };
 }
 
 export async function generate(model, prompts, { n, maxNewTokens, topP = 1, maxLiveSequences = 0 }) {

@@ -1,6 +1,8 @@
 // Results as a table for people.
 import { PEERS } from './rows.mjs';
 
+const TERA = 1e12;
+
 const short = (number) =>
   number === undefined || number === null || Number.isNaN(number)
     ? '-'
@@ -31,8 +33,18 @@ function notesOf({ where, whereOf, extra = {}, work = {}, ...row }) {
         .join(', '),
     extra.fixedSeconds && `once ${short(Object.values(extra.fixedSeconds).reduce((a, b) => a + b, 0))} s`,
     extra.idleShare !== undefined && `GPU idle ${percent(extra.idleShare)}`,
-    row.ratio && `ours is ${short(row.ratio)}x (wanted ${row.wantedRatio}x)`,
+    row.ratio &&
+      `ours is ${short(row.ratio)}x (${row.slowerThan ? `${row.slowerThan} is faster` : `wanted ${row.wantedRatio}x`})`,
     row.batch && `batch ${row.batch}`,
+    row.attention && `attention ${row.attention}`,
+    row.note,
+    extra.products &&
+      Object.entries(extra.products)
+        .map(([name, { burst }]) => `${name} ${short(burst / TERA)} in a burst`)
+        .join(', '),
+    extra.copy && `copy ${short(extra.copy.sustained / TERA)} TB/s`,
+    extra.host &&
+      `host ${short(extra.host.in.sustained / 1e9)} GB/s in, ${short(extra.host.out.sustained / 1e9)} out`,
     row.peakBytes && `peak ${gigabytes(row.peakBytes)}`,
     row.plannedBytes && `planned ${gigabytes(row.plannedBytes)}`,
     extra.sharingGain &&
@@ -100,9 +112,20 @@ export function withRatios(results) {
       const peer = PEERS[name];
       const ours = peer && results[peer.against];
       if (row.value === undefined || ours?.value === undefined) return [name, row];
+      const { slowerThan: _, ...kept } = row;
+      const ratio = peer.of(ours) / row.value;
+      const faster = Object.keys(PEERS).find(
+        (other) => PEERS[other].against === peer.against && results[other]?.value > row.value,
+      );
       return [
         name,
-        { ...row, ratio: peer.of(ours) / row.value, wantedRatio: peer.wanted, against: peer.against },
+        {
+          ...kept,
+          ratio,
+          wantedRatio: peer.wanted,
+          against: peer.against,
+          ...(faster !== undefined && { slowerThan: faster }),
+        },
       ];
     }),
   );

@@ -1,6 +1,7 @@
 // Every row of the tables of GPU generation, scoring and training, the most telling first: its shape, its work, what is
 // wanted on an H200, and how long it takes at least.
-import { ADAMW_BYTES, decodeStep, iterationFloor, scoreFlop, trainFlop } from './floors.mjs';
+import { ceilings } from './ceilings.mjs';
+import { adamwBytes, decodeStep, iterationFloor, scoreFlop, trainFlop } from './floors.mjs';
 import { adamw, copy, decode, decodeAttention, head, score, swap } from './jobs.mjs';
 import { iteration } from './iteration.mjs';
 import { train } from './train.mjs';
@@ -41,7 +42,7 @@ export function makeRows(isTiny) {
   const training = {
     floor: ({ size, P, T, pairs, lora }, caps) =>
       trainFlop(size, { P, T }, pairs, { lora }) / caps.flops +
-      (lora ? 0 : (ADAMW_BYTES * size.parameters) / caps.bandwidth),
+      (lora ? 0 : (adamwBytes() * size.parameters) / caps.bandwidth),
     times: passes(12, 5),
   };
   const heads = {
@@ -49,7 +50,7 @@ export function makeRows(isTiny) {
     times: passes(5, 3),
   };
   const updates = {
-    floor: ({ size }, caps) => (ADAMW_BYTES * size.parameters) / caps.bandwidth,
+    floor: ({ size }, caps) => (adamwBytes() * size.parameters) / caps.bandwidth,
     times: passes(5, 3),
   };
   const moves = { floor: ({ size }, caps) => (2 * size.parameters) / caps.host, times: passes(8, 5) };
@@ -60,9 +61,11 @@ export function makeRows(isTiny) {
     },
     times: passes(1, 1),
   };
+  const fixed = { floor: ({ least }) => least, times: passes(1, 1) };
   const maxTokens = few(8192, 128);
   const pairs = few(44, 3);
 
+  add('ceilings', '8b', ceilings, { isTiny, least: 10 }, fixed);
   add('decode-8b', '8b', decode, { live: few(320, 10), ...paper, wanted: 22_000 }, decoding);
   add('score-8b', '8b', score, { ...paper, prompts: few(48, 3), wanted: 650, wantedSharing: 1.25 }, scoring);
   const step = { ...paper, pairs, maxTokens, wanted: 500, wantedPairs: 12, wantedSharing: 1.13, most: 135e9 };
@@ -79,7 +82,7 @@ export function makeRows(isTiny) {
   add('decode-8b-single', '8b', decode, { ...paper, live: 1, N: 1, wanted: 200 }, decoding);
   add('head-8b', '8b', head, { rows: few(32_768, 64), wanted: 600 }, heads);
   add('adamw-8b', '8b', adamw, { wanted: 0.8 * 4.3 }, updates);
-  add('lora-8b', '8b', train, { ...paper, pairs, maxTokens, lora: true, most: 40e9 }, training);
+  add('lora-8b', '8b', train, { ...paper, pairs, maxTokens, lora: true }, training);
   add('decode-1.2b', '1.2b', decode, { live: few(640, 10), ...paper, wanted: 100_000 }, decoding);
   add('decode-0.5b', '0.5b', decode, { live: few(640, 10), ...paper, wanted: 200_000 }, decoding);
   const small = { ...paper, pairs: few(64, 3), maxTokens: few(16_384, 128) };
@@ -89,60 +92,72 @@ export function makeRows(isTiny) {
   const longStep = { ...long, pairs: few(28, 3), maxTokens, wanted: 500, wantedSharing: 1.35, most: 135e9 };
   add('train-8b-512', '8b', train, longStep, training);
   add('swap-8b', '8b', swap, {}, moves);
-  add('decode-8b-512', '8b', decode, { live: few(512, 10), ...paper }, decoding);
+  // Whole groups alone: 512 slots would decode the last three of 515 responses after all others.
+  add('decode-8b-510', '8b', decode, { live: few(510, 10), ...paper }, decoding);
   add('decode-8b-attention', '8b', decodeAttention, { live: few(320, 10), ...paper }, decoding);
   add('copy-8b', '8b', copy, {}, moves);
+  add('lora-8b-40gb', '8b', train, { ...paper, pairs, maxTokens, lora: true, most: 40e9 }, training);
   return rows;
 }
 
-/** Ours that a peer is measured against, and how many times as fast is wanted. */
+const generation = { against: 'decode-8b', of: (row) => row.value, wanted: 3 };
+const step = { against: 'train-8b', of: (row) => row.extra.pairsPerSecond, wanted: 1.8 };
+
+/**
+ * Ours that a peer is measured against, how many times as fast is wanted, and seconds: they load, and try batch sizes. Of two
+ * peers of one row the faster one is the peer.
+ */
 export const PEERS = {
-  'peer-generate-8b': {
-    job: 'generate',
-    against: 'decode-8b',
-    of: (row) => row.value,
-    wanted: 8,
-    batch: 256,
-  },
+  'peer-generate-8b': { job: 'generate', ...generation, batch: 512, seconds: 80 },
+  'peer-continuous-8b': { job: 'continuous', ...generation, batch: 320, seconds: 80 },
   'peer-score-8b': {
     job: 'score',
     against: 'score-8b',
     of: (row) => row.extra.tokensPerSecond,
-    wanted: 2.5,
+    wanted: 1.6,
     batch: 64,
+    seconds: 30,
   },
-  'peer-train-8b': {
-    job: 'train',
-    against: 'train-8b',
-    of: (row) => row.extra.pairsPerSecond,
-    wanted: 2.5,
-    batch: 8,
-  },
-  'peer-trl-8b': {
-    job: 'trl',
-    against: 'train-8b',
-    of: (row) => row.extra.pairsPerSecond,
-    wanted: 2.5,
-    batch: 8,
-  },
+  'peer-train-8b': { job: 'train', ...step, batch: 8, seconds: 50 },
+  'peer-trl-8b': { job: 'trl', ...step, batch: 8, seconds: 150 },
 };
+
+/** What tells most for its seconds; the slowest peer comes last of all. */
+const FIRST = [
+  'ceilings',
+  'decode-8b',
+  'stream-8b',
+  'decode-8b-attention',
+  'score-8b',
+  'train-8b',
+  'iteration-8b',
+  'decode-8b-510',
+  'lora-8b',
+  'decode-0.5b',
+  'decode-1.2b',
+  'decode-8b-single',
+  'peer-generate-8b',
+  'peer-score-8b',
+  'peer-train-8b',
+  'peer-continuous-8b',
+];
+const LAST = ['peer-trl-8b'];
 
 /** The order in which rows are measured: peers after what they are compared with. */
 export function order(rows) {
-  const first = ['decode-8b', 'score-8b', 'train-8b', 'iteration-8b', ...Object.keys(PEERS)];
-  return [...first, ...Object.keys(rows).filter((name) => !first.includes(name))];
+  const known = [...Object.keys(rows), ...Object.keys(PEERS)];
+  const rest = known.filter((name) => !FIRST.includes(name) && !LAST.includes(name));
+  return [...FIRST.filter((name) => known.includes(name)), ...rest, ...LAST];
 }
 
-/** Starting Node.js, the driver and LibTorch, and making the weights; then half of the hardware's speed. */
-const START_SECONDS = 12;
-const SHARE_OF_SPEED = 0.5;
-/** Peers load, try batch sizes and are slow; measured nowhere yet. */
-const PEER_SECONDS = 75;
+/** Starting Node.js, the driver and LibTorch, and making the weights; then so much of the sustained speed. */
+const START_SECONDS = 5;
+const SHARE_OF_SPEED = 0.7;
 
 /** Seconds that a row is expected to take, from the limits of the hardware; undefined where these are not known. */
 export function expectedSeconds(name, rows, caps, { isQuick, isTiny }) {
   if (isTiny) return 0;
-  if (Object.hasOwn(PEERS, name)) return isQuick ? 0.6 * PEER_SECONDS : PEER_SECONDS;
+  if (Object.hasOwn(PEERS, name)) return isQuick ? 0.8 * PEERS[name].seconds : PEERS[name].seconds;
   if (!caps.flops || !caps.bandwidth) return undefined;
   const host = caps.host ?? 10e9;
   return START_SECONDS + rows[name].floorSeconds({ ...caps, host }, isQuick) / SHARE_OF_SPEED;

@@ -7,6 +7,8 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { commit, machine } from '../report.mjs';
 import { schedule, table, withRatios } from './output.mjs';
+import { readmeTables } from './readme.mjs';
+import { ceilings } from './floors.mjs';
 import { expectedSeconds, makeRows, order, PEERS } from './rows.mjs';
 import { SHAPES } from './shapes.mjs';
 
@@ -24,7 +26,8 @@ and transformers beside them. Results are written after every row.
   --limit SECONDS     of each row, 300
   --no-peer           not transformers
   --python FILE       the Python with torch and transformers, python3
-  --flops, --bandwidth   ceilings in TFLOP/s and TB/s, for a GPU whose are not known
+  --flops, --bandwidth, --host   ceilings in TFLOP/s, TB/s and GB/s, in place of those that the first row measures
+  --readme FILE       prints the tables of the README from a file of results, and measures nothing
   --out FILE          of the results; default bench/results/cuda-DATE-GPU.json
 `;
 
@@ -43,6 +46,8 @@ const { values: options } = parseArgs({
     python: { type: 'string', default: process.env.PEER_PYTHON ?? 'python3' },
     flops: { type: 'string' },
     bandwidth: { type: 'string' },
+    host: { type: 'string' },
+    readme: { type: 'string' },
     out: { type: 'string' },
     help: { type: 'boolean', default: false },
   },
@@ -101,15 +106,22 @@ async function measureHere(name) {
   console.log(JSON.stringify(await rows[name].run({ shape, device, caps, quick, memory })));
 }
 
+/** Measured ceilings are those of the rows after them, here and in their processes; what was given stays. */
+function take({ flops, bandwidth, host }) {
+  options.flops ??= String(flops / 1e12);
+  options.bandwidth ??= String(bandwidth / 1e12);
+  options.host ??= String(host / 1e9);
+}
+
 const passed = () => {
-  const kept = ['device', 'flops', 'bandwidth', 'shape'].flatMap((key) =>
+  const kept = ['device', 'flops', 'bandwidth', 'host', 'shape'].flatMap((key) =>
     options[key] === undefined ? [] : [`--${key}`, options[key]],
   );
   return options.quick ? [...kept, '--quick'] : kept;
 };
 
 async function measurePeer(name, seconds) {
-  const { job, batch } = PEERS[name];
+  const { job, batch, seconds: enough } = PEERS[name];
   const work = isTiny ? { P: 8, T: 12, pairs: 3 } : { P: 128, T: 300, pairs: 44 };
   const request = {
     job,
@@ -117,7 +129,7 @@ async function measurePeer(name, seconds) {
     device: options.device,
     rounds: options.quick ? 1 : 3,
     batch: isTiny ? 2 : batch,
-    seconds: 0.8 * seconds,
+    seconds: 0.8 * Math.min(seconds, isTiny ? seconds : 1.5 * enough),
     ...work,
   };
   const result = await lastLine(
@@ -146,7 +158,13 @@ async function main() {
   const { devices } = await import('./device.mjs');
   const started = Date.now();
   const left = () => Number(options.total) - (Date.now() - started) / 1e3 - END_SECONDS;
-  const { gpu, caps, versions } = devices(options);
+  const { gpu, versions } = devices(options);
+  let caps = ceilings(gpu.name, options);
+  const hold = (row) => {
+    take(row.ceilings);
+    const { burst, isMeasured } = row.ceilings;
+    caps = { ...ceilings(gpu.name, options), burst, isMeasured };
+  };
   const chosen = options.row ?? names;
   const unknown = chosen.find((name) => !order(rows).includes(name));
   if (unknown !== undefined) throw new Error(`there is no row ${unknown}; there are ${names.join(', ')}`);
@@ -160,6 +178,8 @@ async function main() {
   const file = options.out ?? join(folder, `cuda-${date.slice(0, 10)}-${label}.json`);
   mkdirSync(dirname(file), { recursive: true });
   const taken = earlier(options.merge, gpu);
+  // One row alone is held to the ceilings that another command measured; all rows to those of their own.
+  if (options.row !== undefined && taken.ceilings?.ceilings !== undefined) hold(taken.ceilings);
   const found = {};
   const sorted = () => {
     const all = { ...taken, ...found };
@@ -196,7 +216,7 @@ async function main() {
 
   for (const name of chosen) {
     const isKnown = taken[name] !== undefined && taken[name].error === undefined;
-    if (isKnown && options.row === undefined) continue;
+    if (isKnown && options.row === undefined && name !== 'ceilings') continue;
     const seconds = expected(name) ?? 0;
     if (left() < Math.max(1, seconds)) {
       if (isKnown) continue;
@@ -219,6 +239,7 @@ async function main() {
     } catch (error) {
       found[name] = { error: error.message };
     }
+    if (found[name].ceilings !== undefined) hold(found[name]);
     found[name].wallSeconds = (Date.now() - begin) / 1e3;
     found[name].expectedSeconds = seconds;
     process.stderr.write(`${found[name].wallSeconds.toFixed(0)} s\n`);
@@ -230,6 +251,8 @@ async function main() {
 
 if (options.help) {
   console.log(`${HELP}\nrows: ${names.join(', ')}`);
+} else if (options.readme !== undefined) {
+  console.log(readmeTables(JSON.parse(readFileSync(options.readme, 'utf8'))));
 } else if (options.child !== undefined) {
   await measureHere(options.child);
 } else {

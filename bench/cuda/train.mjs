@@ -1,5 +1,5 @@
 // Rows of preference steps.
-import { ADAMW_BYTES, trainFlop, trainFlopUnshared } from './floors.mjs';
+import { adamwBytes, trainFlop, trainFlopUnshared } from './floors.mjs';
 import { ADAMW, groupsOf, TERA } from './jobs.mjs';
 import { binding, load, time, token, whereTimeWent } from './measure.mjs';
 import { planStep } from './plan.mjs';
@@ -66,7 +66,8 @@ export async function train(
 
   const size = sizes(config);
   const flop = trainFlop(size, { P, T }, pairs, { lora });
-  const update = lora || !caps.bandwidth ? 0 : (ADAMW_BYTES * size.parameters) / caps.bandwidth;
+  const updateBytes = lora ? 0 : adamwBytes(settings.gradientsDtype) * size.parameters;
+  const update = caps.bandwidth ? updateBytes / caps.bandwidth : 0;
   return {
     value: flop / seconds / TERA,
     unit: 'TFLOP/s',
@@ -95,8 +96,7 @@ export async function train(
       sharingGainWanted: wantedSharing,
       sharingGainOfWork: trainFlopUnshared(size, { P, T }, 1) / trainFlop(size, { P, T }, 1),
       unsharedSeconds: unshared.seconds,
-      optimizerBandwidth:
-        !lora && where.optimizer > 0 ? (ADAMW_BYTES * size.parameters) / where.optimizer / TERA : undefined,
+      optimizerBandwidth: !lora && where.optimizer > 0 ? updateBytes / where.optimizer / TERA : undefined,
     },
   };
 }

@@ -8,6 +8,7 @@
 #include "addon/convert.h"
 #include "addon/errors.h"
 #include "addon/instance.h"
+#include "addon/machine_speed.h"
 #include "addon/model_wrap.h"
 #include "addon/process.h"
 #include "addon/run_async.h"
@@ -184,6 +185,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   add("mergeCheckpoint", ModelWrap::merge_checkpoint);
   add("safetensorsHeader", safetensors_header);
   register_core_tests(env, exports);
+  register_machine_speed(env, exports);
   register_generate_tests(env, exports);
   register_decode_tests(env, exports);
   register_train_tests(env, exports);

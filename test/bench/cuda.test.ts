@@ -31,11 +31,11 @@ interface Shapes {
 }
 
 t.test(
-  'the limits are those derived for an H200: 40.8 k, 215 k, 509 k and 286 tokens a second',
+  'the limits are those derived for an H200 in a burst: 40.8 k, 215 k, 509 k and 286 tokens a second',
   async (t) => {
     const floors = (await import(join(FOLDER, 'floors.mjs'))) as Floors;
     const { SHAPES, sizes } = (await import(join(FOLDER, 'shapes.mjs'))) as Shapes;
-    const caps = floors.ceilings('NVIDIA H200', {});
+    const caps = floors.ceilings('NVIDIA H200', { flops: '790', bandwidth: '4.3' });
     const paper = { P: 128, T: 300, N: 5 };
     const prompts = 21_000;
     const size = sizes(SHAPES['8b']!);
@@ -69,6 +69,14 @@ t.test(
         0.02,
       ],
     ];
+    // What it sustains allows less.
+    const sustained = floors.ceilings('NVIDIA H200', {});
+    const step = floors.decodeStep(size, 128_256, { ...paper, B: 512 }, sustained);
+    const all = floors.iterationFloor(size, 128_256, { ...paper, prompts, live: 512, batch: 32 }, sustained);
+    table.push(
+      ['sustained: a step at 512, ms', 1e3 * step, 14.3, 0.01],
+      ['sustained: iteration, min', Object.values(all).reduce((a, b) => a + b) / 60, 71, 0.015],
+    );
     for (const [what, actual, expected, tolerance] of table) {
       t.comment(`${what.padEnd(32)} ${actual.toPrecision(5).padStart(9)}  derived ${expected}`);
       t.ok(Math.abs(actual / expected - 1) <= tolerance, what, { actual, expected });
@@ -86,7 +94,16 @@ function bench(parameters: string[]) {
   return { status, stdout, stderr };
 }
 
-const TELLING = ['decode-8b', 'score-8b', 'train-8b', 'iteration-8b', 'lora-8b', 'adamw-8b', 'swap-8b'];
+const TELLING = [
+  'ceilings',
+  'decode-8b',
+  'score-8b',
+  'train-8b',
+  'iteration-8b',
+  'lora-8b',
+  'adamw-8b',
+  'swap-8b',
+];
 const asRows = (names: readonly string[]) => names.flatMap((name) => ['--row', name]);
 
 for (const device of ['cpu', 'emulated']) {
@@ -102,14 +119,22 @@ for (const device of ['cpu', 'emulated']) {
       out,
     ]);
     t.equal(status, 0, stderr);
-    const { rows } = JSON.parse(readFileSync(out, 'utf8'));
+    const { rows, ceilings } = JSON.parse(readFileSync(out, 'utf8'));
+    const { burst, ...sustained } = ceilings;
+    t.equal(sustained.isMeasured, true);
+    t.ok(burst.flops >= sustained.flops && burst.bandwidth >= sustained.bandwidth);
+    t.ok(sustained.flops > 0 && sustained.bandwidth > 0 && sustained.host > 0);
+    t.ok(
+      Math.abs(rows['score-8b'].floor / (sustained.flops / 1e12) - 1) < 1e-9,
+      'rows are held to what was measured in the same command',
+    );
     for (const name of TELLING) {
       t.match(stdout, new RegExp(`^${name} `, 'm'));
       if (name === 'swap-8b' && device === 'cpu') {
         t.match(rows[name].skipped, /nothing moves/);
       } else {
         t.ok(rows[name].value > 0, name);
-        t.ok(rows[name].floor > 0);
+        t.equal(rows[name].floor > 0, name !== 'ceilings');
       }
     }
     for (const name of ['decode-8b', 'score-8b', 'train-8b', 'lora-8b']) {
@@ -190,4 +215,30 @@ t.test('what does not fit is planned, not tried', isBuilt ? {} : { skip: 'dist i
   );
   t.comment(`H200: ${JSON.stringify(h200)}`);
   t.comment(`H100 of 80 GB: ${JSON.stringify(plan(83.5e9))}`);
+});
+
+t.test('of two peers of a row the faster one is the peer', async (t) => {
+  const { withRatios } = (await import(join(FOLDER, 'output.mjs'))) as {
+    withRatios: (rows: object) => Record<string, { ratio: number; slowerThan?: string; wantedRatio: number }>;
+  };
+  const rows = {
+    'decode-8b': { value: 30 },
+    'peer-generate-8b': { value: 10 },
+    'peer-continuous-8b': { value: 12 },
+  };
+  const found = withRatios(withRatios(rows));
+  t.match(found['peer-generate-8b'], { ratio: 3, slowerThan: 'peer-continuous-8b', wantedRatio: 3 });
+  t.match(found['peer-continuous-8b'], { ratio: 2.5, slowerThan: undefined });
+});
+
+t.test("the README's table of a GPU is that of the results that it names", async (t) => {
+  const readme = readFileSync(join(ROOT, 'README.md'), 'utf8');
+  const results = /\((bench\/results\/cuda-[^)]*\.json)\)/.exec(readme)![1]!;
+  const { status, stdout, stderr } = spawnSync(process.execPath, [BENCH, '--readme', join(ROOT, results)], {
+    encoding: 'utf8',
+  });
+  t.equal(status, 0, stderr);
+  const table = stdout.split('\n').filter((line) => line.startsWith('|'));
+  t.ok(table.length > 10);
+  for (const line of table) t.ok(readme.includes(`\n${line}\n`), line);
 });
