@@ -31,6 +31,10 @@ const DTYPES = ['float32', 'bfloat16'];
 const CPU_DEMO = path.join(ROOT, 'bench', 'results', 'demo-cpu.json');
 /** Writing what is known, and ending programs. */
 const END_SECONDS = 3;
+/** Of tests and of a demo, which run side by side, at most: what hangs must leave time for the rows. */
+const MOST_SECONDS = 150;
+/** After which a test that says nothing is ended. */
+const STALL_SECONDS = 60;
 
 const { values: options } = parseArgs({
   options: {
@@ -170,13 +174,22 @@ async function tests() {
   const jobs = options.jobs ?? Math.max(1, Math.min(7, os.availableParallelism() >> 1));
   const folder = path.join(work, 'tests');
   const names = options.tests.split(',').filter(Boolean);
-  const parameters = ['--jobs', String(jobs), '--out', folder, '--total', String(Math.max(1, left() - 5))];
+  const parameters = [
+    '--jobs',
+    String(jobs),
+    '--stall',
+    String(STALL_SECONDS),
+    '--out',
+    folder,
+    '--total',
+    String(Math.min(left(), MOST_SECONDS)),
+  ];
   const env = isOnGpu ? {} : { CREAM_TEST_GPU: options.device };
   const file = path.join(out, 'tests.log');
   const { text, seconds } = await run(
     process.execPath,
     [path.join(__dirname, 'run-tests.cjs'), ...parameters, ...names],
-    { file, seconds: left(), env },
+    { file, seconds: Math.min(left(), MOST_SECONDS + END_SECONDS), env },
   );
   const found = readJson(path.join(folder, 'tests.json'));
   if (found === undefined) return keep('tests', { isOk: false, seconds }, tail(text, 10));
@@ -203,7 +216,7 @@ async function demo(dtype) {
   const parameters = ['demo', '--device', options.device, '--dtype', dtype, '--output', folder, '-q'];
   const cream = path.join(ROOT, 'dist', 'bin', 'cream.js');
   const { status, text, isLate, seconds } = await run(process.execPath, [cream, ...parameters], {
-    seconds: left(),
+    seconds: Math.min(left(), MOST_SECONDS),
   });
   if (status !== 0) {
     const why = isLate ? ['it did not end in time'] : tail(text, 10);
