@@ -1,6 +1,7 @@
 import t from 'tap';
 import { readModelConfig } from '../lib/data/model-config.js';
-import { ASSUMED, decodeFloor, GPUS, gpuSeconds, liveSequences, passesOf } from '../lib/estimate/gpu.js';
+import { trainingCandidates } from '../lib/estimate/fits.js';
+import { decodeFloor, GPUS, gpuSeconds, liveSequences, passesOf, SHARES } from '../lib/estimate/gpu.js';
 import { hostBytesOf } from '../lib/estimate/memory.js';
 import { type PlanOptions, planTraining, trainingMemory } from '../lib/estimate/training-plan.js';
 import { stagesOf, type Workload } from '../lib/estimate/work.js';
@@ -188,10 +189,33 @@ t.test('the floors of an 8B model on one H200 are those of the arithmetic', asyn
   const seconds = gpuSeconds(config, model, 'bfloat16', work, stages, H200);
   const of = (stage: string) => seconds[stages.findIndex((s) => s.stage === stage)]!;
   // The derivation counts a row for the last token of a response too, which needs none: up to 1.5 % more.
-  close(t, [(of('score') * ASSUMED.score) / 2], [651], { rtol: 0.02 }, 'a scoring pass');
+  close(t, [(of('score') * SHARES.score) / 2], [651], { rtol: 0.02 }, 'a scoring pass');
   const lora = validateConfig({ model: 'm', iterations: 1, data: { prompts: 'p' }, lora: {} });
   const loraSeconds = gpuSeconds(lora, model, 'bfloat16', work, stages, H200);
-  close(t, [loraSeconds[2]! * ASSUMED.train], [581], { rtol: 0.02 }, 'LoRA: two thirds of the products');
-  const update = (Math.ceil(21_000 / 128) * PARAMETERS * 32) / 4.3e12 / ASSUMED.optimizer;
-  close(t, [(of('train') - update) * ASSUMED.train], [868], { rtol: 0.02 }, 'training, without the updates');
+  close(t, [loraSeconds[2]! * SHARES.lora], [581], { rtol: 0.02 }, 'LoRA: two thirds of the products');
+  const update = (Math.ceil(21_000 / 128) * PARAMETERS * 32) / 4.3e12 / SHARES.optimizer;
+  close(t, [(of('train') - update) * SHARES.train], [868], { rtol: 0.02 }, 'training, without the updates');
+});
+
+t.test('an 8B model on an H100 of 80 GB: an adapter fits, all weights only at the edge', async (t) => {
+  const config = validateConfig({
+    model: 'm',
+    iterations: 1,
+    data: { prompts: 'p' },
+    train: { batchSize: 128 },
+  });
+  const work = { prompts: 100, lengths: LENGTHS, evaluation: { problems: 0, lengths: LENGTHS } };
+  const [own, ...others] = trainingCandidates(config, model, 'bfloat16', work, GPUS.h100.bytes);
+  t.match(own, { changes: '', fits: false });
+  const of = (changes: string) => others.find((candidate) => candidate.changes.startsWith(changes))!;
+  t.equal(of('lora').fits, true);
+  t.ok(of('lora').maxTokensPerBatch >= 4096 && of('lora').bytes < 0.95 * GPUS.h100.bytes);
+  t.equal(of('momentsDtype: bfloat16').fits, false, 'moments alone do not make the room');
+  const [h200] = trainingCandidates(config, model, 'bfloat16', work, GPUS.h200.bytes);
+  t.match(h200, { changes: '', fits: true });
+  const adapted = validateConfig({ model: 'm', iterations: 1, data: { prompts: 'p' }, lora: {} });
+  const changes = trainingCandidates(adapted, model, 'bfloat16', work, GPUS.h100.bytes).map(
+    (candidate) => candidate.changes,
+  );
+  t.strictSame(changes, ['', 'recompute: full']);
 });

@@ -1,7 +1,7 @@
 import { loadConfig } from '../config-file.js';
 import { CreamError } from '../errors.js';
 import { estimate, type Estimate } from '../estimate/estimate.js';
-import { ASSUMED, type GpuName, GPUS } from '../estimate/gpu.js';
+import { type GpuName, GPUS, SHARES } from '../estimate/gpu.js';
 import type { Context } from './command.js';
 import { ensureEngine } from './engine.js';
 import { formatBytes, formatCount, formatDuration, formatTable } from './format.js';
@@ -46,6 +46,31 @@ function warningsOf({ peakBytes, machineBytes, diskBytes, freeDiskBytes, gpu }: 
   return warnings;
 }
 
+/** Where a training does not fit, what could be changed. */
+function fitting({ trainings = [], gpu }: Estimate): string[] {
+  const [own, ...others] = trainings;
+  if (own === undefined || gpu === undefined) return [];
+  const of = (count: number) => `micro-batches of ${formatCount(count)} tokens`;
+  if (own.fits) return [`the training fits, in ${of(own.maxTokensPerBatch)}`];
+  const rows = others.map(({ changes, bytes, maxTokensPerBatch, fits }) => [
+    changes,
+    formatBytes(bytes),
+    fits ? `fits, in ${of(maxTokensPerBatch)}` : 'does not fit',
+  ]);
+  return ['', `the training does not fit on one ${gpu.name}; with`, formatTable(['', 'memory', ''], rows)];
+}
+
+function sourceOf({ name, flops, bandwidth, isMeasured }: NonNullable<Estimate['gpu']>): string {
+  const percent = (share: number) => `${Math.round(100 * share)} %`;
+  const speed = `${(flops / 1e12).toFixed(0)} TFLOP/s and ${(bandwidth / 1e12).toFixed(2)} TB/s`;
+  const where = isMeasured ? `by what one sustained on ${SHARES.date}` : 'on which nothing was measured';
+  return (
+    `derived for one ${name}, ${where}: ${speed}, and the shares of them that an 8B model reached on an H200 on ${SHARES.date}: ` +
+    `generation ${percent(SHARES.generate)} with all slots busy, scoring ${percent(SHARES.score)}, training ${percent(SHARES.train)}, ` +
+    `with LoRA ${percent(SHARES.lora)}`
+  );
+}
+
 function asText(result: Estimate): string {
   const { workload, memory, disk, stages, seconds, speed } = result;
   const lengths = result.isUpperBound ? 'responses as long as their limit' : 'responses of the given length';
@@ -63,6 +88,7 @@ function asText(result: Estimate): string {
     `peak ${formatBytes(result.peakBytes)} of ${formatBytes(result.machineBytes)}` +
       (result.gpu === undefined ? '' : ` on one ${result.gpu.name}`),
     ...(result.hostBytes ? [`${formatBytes(result.hostBytes)} of host memory for models that wait`] : []),
+    ...fitting(result),
     '',
     formatTable(
       ['disk', 'size'],
@@ -84,12 +110,7 @@ function asText(result: Estimate): string {
   if (seconds !== undefined) {
     lines.push(`about ${formatDuration(seconds)} in all, loading, saving and start-up not counted`);
     if (result.gpu !== undefined) {
-      const percent = (share: number) => `${Math.round(100 * share)} %`;
-      lines.push(
-        `derived for one ${result.gpu.name}, not measured: ${(result.gpu.flops / 1e12).toFixed(0)} TFLOP/s and ` +
-          `${(result.gpu.bandwidth / 1e12).toFixed(2)} TB/s, of which generation is assumed to reach ` +
-          `${percent(ASSUMED.generate)}, scoring ${percent(ASSUMED.score)}, training ${percent(ASSUMED.train)}`,
-      );
+      lines.push(sourceOf(result.gpu));
     }
     if (speed?.trainIsMeasured === false) {
       lines.push(

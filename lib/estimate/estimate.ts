@@ -10,6 +10,7 @@ import { loadProblems } from '../run/tasks.js';
 import { promptsPerIteration, readPrompts, readSftExamples } from '../run/inputs.js';
 import { loraOptions } from '../run/models.js';
 import { diskOf } from './disk.js';
+import { type Candidate, trainingCandidates } from './fits.js';
 import { type Gpu, gpuSeconds } from './gpu.js';
 import { hostBytesOf, memoryOf, type MemoryPart, type StageMemory } from './memory.js';
 import { probeSpeed, type Speed } from './probe.js';
@@ -44,6 +45,8 @@ export interface Estimate {
   machineBytes: number;
   /** The GPU that memory and times are derived for. */
   gpu?: Gpu;
+  /** Which trainings it can hold, the run's own first; only with a GPU. */
+  trainings?: Candidate[];
   disk: MemoryPart[];
   diskBytes: number;
   /** Free where the run folder will be, in bytes. */
@@ -175,7 +178,9 @@ export async function estimate(config: CreamConfig, options: EstimateOptions): P
     const times = gpuSeconds(config, shape, dtype, workload, result.stages, gpu);
     const stages = result.stages.map((stage, i) => ({ ...stage, seconds: times[i]! }));
     const hostBytes = hostBytesOf(config, shape, dtype, gpu.bytes);
-    return { ...result, gpu, hostBytes, stages, seconds: times.reduce((sum, seconds) => sum + seconds, 0) };
+    const trainings = trainingCandidates(config, shape, dtype, workload, gpu.bytes);
+    const seconds = times.reduce((sum, each) => sum + each, 0);
+    return { ...result, gpu, hostBytes, trainings, stages, seconds };
   }
   if (!options.probe) return result;
 

@@ -11,16 +11,18 @@ import {
 } from './sizes.js';
 import type { Lengths, StageWork, Workload } from './work.js';
 
-// Times on a GPU that is not here, from arithmetic alone: the work of a stage, the GPU's published speed, and the share
-// of it that this engine is built to reach. Nothing of it is measured.
+// Times on a GPU that is not here, by arithmetic: the work of a stage, what products and copies reach on the GPU, and the
+// share of that which this engine reached on an H200. Of other GPUs nothing is measured.
 
 export interface Gpu {
   name: string;
   bytes: number;
-  /** bfloat16 matrix products with float32 sums, FLOP/s: what large ones reach. */
+  /** bfloat16 matrix products with float32 sums, FLOP/s: what large ones reach for as long as one likes. */
   flops: number;
   /** Memory, bytes/s read and written: what a copy reaches. */
   bandwidth: number;
+  /** Whether both were measured, on the day of SHARES. */
+  isMeasured: boolean;
 }
 
 const GIB = 2 ** 30;
@@ -30,12 +32,15 @@ const reachable = (name: string, gib: number, teraflops: number, terabytes: numb
   bytes: gib * GIB,
   flops: 0.8 * teraflops * 1e12,
   bandwidth: 0.9 * terabytes * 1e12,
+  isMeasured: false,
 });
+/** Power limits products of an H200 and an H100, which have the same chip and the same 700 W. */
+const SUSTAINED = 670e12;
 
-/** Memory as the driver reports it; dense bfloat16 TFLOP/s and TB/s from NVIDIA's data sheets. */
+/** Memory as the driver reports it; dense bfloat16 TFLOP/s and TB/s from NVIDIA's data sheets but for the first two. */
 export const GPUS = {
-  h200: reachable('H200 (SXM)', 140, 989, 4.8),
-  h100: reachable('H100 (SXM, 80 GB)', 79.6, 989, 3.35),
+  h200: { name: 'H200 (SXM)', bytes: 139.8 * GIB, flops: SUSTAINED, bandwidth: 4.3e12, isMeasured: true },
+  h100: { ...reachable('H100 (SXM, 80 GB)', 79.6, 989, 3.35), flops: SUSTAINED },
   'a100-80': reachable('A100 (SXM, 80 GB)', 80, 312, 2.04),
   'a100-40': reachable('A100 (SXM, 40 GB)', 40, 312, 1.555),
   l40s: reachable('L40S (48 GB)', 45, 362, 0.864),
@@ -43,8 +48,18 @@ export const GPUS = {
 } as const satisfies Record<string, Gpu>;
 export type GpuName = keyof typeof GPUS;
 
-/** Shares of the reachable speed that are assumed: the aims of this engine, not measurements. */
-export const ASSUMED = { generate: 0.54, score: 0.82, train: 0.63, optimizer: 0.8 } as const;
+/**
+ * Shares of that speed which an 8B model reached on one H200 at the date: all slots decoding (510 responses of one length),
+ * scoring and steps of 44 pairs in bfloat16 (bench/results/cuda-2026-11-27-h200.json). Smaller models reach less.
+ */
+export const SHARES = {
+  date: '2026-11-27',
+  generate: 0.71,
+  score: 0.9,
+  train: 0.86,
+  lora: 0.73,
+  optimizer: 0.8,
+} as const;
 
 interface Shape {
   model: ModelConfig;
@@ -121,7 +136,8 @@ function trainSeconds(
   const steps = Math.ceil(examples / options.batchSize) * options.epochs;
   const trained = lora === undefined ? parameterCounts(model).total : adapterParameters(model, lora);
   const update = (steps * trained * optimizerBytes(dtype, options.momentsDtype)) / gpu.bandwidth;
-  return compute / ASSUMED.train + update / ASSUMED.optimizer;
+  const share = lora === undefined ? SHARES.train : SHARES.lora;
+  return compute / share + update / SHARES.optimizer;
 }
 
 /** Seconds of every stage of `stages` on the GPU. */
@@ -136,7 +152,7 @@ export function gpuSeconds(
   const shape = { model, dtype, gpu };
   const { n } = config.sampling;
   const generate = (lengths: Lengths, siblings: number) =>
-    decodeFloor(shape, lengths, siblings, liveSequences(shape, lengths, siblings)) / ASSUMED.generate;
+    decodeFloor(shape, lengths, siblings, liveSequences(shape, lengths, siblings)) / SHARES.generate;
   return stages.map((stage) => {
     switch (stage.stage) {
       case 'sft':
@@ -145,21 +161,21 @@ export function gpuSeconds(
         return trainSeconds(shape, config, config.train, config.iterations * work.prompts, work.lengths, 2);
       case 'sample': {
         const prompts = (stage.generated / Math.max(1, n * work.lengths.response)) * work.lengths.prompt;
-        return stage.generated * generate(work.lengths, n) + scoreFloor(shape, prompts, 0) / ASSUMED.score;
+        return stage.generated * generate(work.lengths, n) + scoreFloor(shape, prompts, 0) / SHARES.score;
       }
       case 'score': {
         const { prompt, response } = work.lengths;
         const groups = stage.scored / Math.max(1, prompt + n * Math.max(0, response - 1));
-        return scoreFloor(shape, stage.scored, groups * n * response) / ASSUMED.score;
+        return scoreFloor(shape, stage.scored, groups * n * response) / SHARES.score;
       }
       case 'reward model':
-        return scoreFloor(shape, stage.scored, 0) / ASSUMED.score;
+        return scoreFloor(shape, stage.scored, 0) / SHARES.score;
       case 'judge': {
         const { samples, maxNewTokens } = config.reward.judge;
         const prompt = work.lengths.prompt + work.lengths.response;
         const prompts = (stage.generated / (samples * maxNewTokens)) * prompt;
         const each = generate({ prompt, response: maxNewTokens }, samples);
-        return stage.generated * each + scoreFloor(shape, prompts, 0) / ASSUMED.score;
+        return stage.generated * each + scoreFloor(shape, prompts, 0) / SHARES.score;
       }
       default:
         return stage.generated * generate(work.evaluation.lengths, 1);

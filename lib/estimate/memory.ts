@@ -65,7 +65,7 @@ export function hostBytesOf(config: CreamConfig, model: ModelConfig, dtype: Dtyp
 }
 
 /** The larger training of a run, as it will be planned on a machine with `room` bytes of memory. */
-function largestTraining(
+export function largestTraining(
   config: CreamConfig,
   model: ModelConfig,
   dtype: Dtype,
