@@ -14,7 +14,7 @@ export const estimateCommand = defineCommand({
   },
   options: {
     responseTokens: integer('mean length of a response', { min: 1, defaultText: 'the limits in the config' }),
-    gpu: choice('memory and time on this GPU, derived from its data sheet, not measured', GPU_NAMES),
+    gpu: choice('memory and time on this GPU, which need not be here: derived, not measured', GPU_NAMES),
     noTime: flag('do not measure the speed of this machine: no times'),
     json: flag('the estimate as one JSON object on standard output'),
   },
