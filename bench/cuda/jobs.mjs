@@ -20,7 +20,7 @@ export async function decode({ shape, device, caps, quick, memory }, { live, P, 
   const work = () => generate(model, prompts, { n: N, maxNewTokens: T, maxLiveSequences: live });
   const { tokens } = await work(); // graphs are captured here
   const { seconds, spread } = await time(device, work, { rounds: quick ? 1 : 3, budget: 40, warmUps: 0 });
-  const steps = await whereTimeWent(device, work, 'steps');
+  const steps = quick ? undefined : await whereTimeWent(device, work, 'steps');
   const where = await whereTimeWent(device, work);
   const { peak } = await binding.deviceMemory(device, false);
   model.dispose();
@@ -39,8 +39,7 @@ export async function decode({ shape, device, caps, quick, memory }, { live, P, 
       // Of the time in which the GPU works: without graphs, as here, the host's launches are part of the rest.
       samplerShare: (where.sampler ?? 0) / (where.total - where.gaps - where.counting),
       // With graphs, as in the timed runs.
-      idleShare: steps.gaps / steps.total,
-      secondsWhileStepsCounted: steps.total,
+      ...(steps && { idleShare: steps.gaps / steps.total, secondsWhileStepsCounted: steps.total }),
     },
   };
 }

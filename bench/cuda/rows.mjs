@@ -33,7 +33,7 @@ export function makeRows(isTiny) {
   const decoding = {
     floor: ({ size, vocabSize, live, P, T, N }, caps) =>
       T * decodeStep(size, vocabSize, { B: live, P, T, N }, caps),
-    times: passes(6, 4),
+    times: passes(6, 3),
   };
   const scoring = {
     floor: ({ size, P, T, N, prompts }, caps) => scoreFlop(size, { P, T, N }, prompts) / caps.flops,
@@ -130,15 +130,15 @@ const FIRST = [
   'decode-8b-attention',
   'score-8b',
   'train-8b',
-  'iteration-8b',
   'decode-8b-510',
   'lora-8b',
   'decode-0.5b',
-  'decode-1.2b',
   'decode-8b-single',
   'peer-generate-8b',
+  'iteration-8b',
   'peer-score-8b',
   'peer-train-8b',
+  'decode-1.2b',
   'peer-continuous-8b',
 ];
 const LAST = ['peer-trl-8b'];
