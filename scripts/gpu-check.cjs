@@ -184,7 +184,7 @@ async function tests() {
     '--total',
     String(Math.min(left(), MOST_SECONDS)),
   ];
-  const env = isOnGpu ? {} : { CREAM_TEST_GPU: options.device };
+  const env = isOnGpu ? {} : { CREAM_TEST_GPU: 'emulated' };
   const file = path.join(out, 'tests.log');
   const { text, seconds } = await run(
     process.execPath,
