@@ -38,12 +38,11 @@ export interface Signature {
   defaults: Expression[];
 }
 
-/** What a macro's body refers to of the names that Jinja2 gives a meaning. */
-export type SpecialName = 'caller' | 'kwargs' | 'varargs';
+/** Names that Jinja2 gives a meaning. */
+export type SpecialName = 'caller' | 'kwargs' | 'varargs' | 'self';
 
 export interface MacroBody extends Signature {
   body: Statement[];
-  uses: ReadonlySet<SpecialName>;
 }
 
 export type Statement =

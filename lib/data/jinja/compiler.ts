@@ -1,12 +1,13 @@
 import type { MacroBody, Statement, Target } from './ast.js';
-import { TemplateError, valueError } from './errors.js';
-import { callValue, type Evaluate, ExpressionCompiler } from './expressions.js';
+import { notSupported, TemplateError, valueError } from './errors.js';
+import { callValue, ExpressionCompiler } from './expressions.js';
 import { Output, spend } from './limits.js';
 import { type CompiledMacro, Macro } from './macro.js';
 import { Loop, Namespace } from './objects.js';
 import { str } from './print.js';
 import { Scope } from './scope.js';
-import { isTrue, iterate, Iterator, type Kwargs, listOf, type Value } from './values.js';
+import { Symbols, undeclared } from './symbols.js';
+import { isTrue, iterate, Iterator, type Kwargs, listOf, textLength, type Value } from './values.js';
 
 // Compiles statements to functions that write to an output.
 
@@ -18,8 +19,15 @@ type Assign = (scope: Scope, value: Value) => void;
 class Compiler {
   readonly #expressions = new ExpressionCompiler();
 
-  block(statements: readonly Statement[]): Execute {
-    const compiled = statements.map((statement) => this.#statement(statement));
+  template(statements: readonly Statement[]): { symbols: Symbols; execute: Execute } {
+    const symbols = new Symbols();
+    symbols.visitAll(statements);
+    if (undeclared(statements, ['self']).size > 0) throw notSupported('self');
+    return { symbols, execute: this.#block(statements, symbols) };
+  }
+
+  #block(statements: readonly Statement[], symbols: Symbols): Execute {
+    const compiled = statements.map((statement) => this.#statement(statement, symbols));
     return (scope, out) => {
       for (const execute of compiled) {
         spend();
@@ -30,7 +38,7 @@ class Compiler {
     };
   }
 
-  #statement(node: Statement): Execute {
+  #statement(node: Statement, symbols: Symbols): Execute {
     switch (node.kind) {
       case 'data': {
         const { text } = node;
@@ -47,9 +55,9 @@ class Compiler {
         };
       }
       case 'if':
-        return this.#expressions.softly(() => this.#if(node));
+        return this.#expressions.softly(() => this.#if(node, symbols));
       case 'for':
-        return this.#expressions.softly(() => this.#for(node), false);
+        return this.#for(node, symbols);
       case 'break':
       case 'continue': {
         const signal = node.kind;
@@ -64,37 +72,28 @@ class Compiler {
       }
       case 'setBlock': {
         const assign = assignment(node.target);
-        const value = this.#collected(node.body, node.filter);
-        return (scope) => {
-          assign(scope, value(scope));
-          return undefined;
-        };
+        return this.#collected(node, symbols, (text, scope) => assign(scope, text));
       }
-      case 'filterBlock': {
-        const value = this.#collected(node.body, node.filter);
-        return (scope, out) => {
-          out.write(str(value(scope)));
-          return undefined;
-        };
-      }
+      case 'filterBlock':
+        return this.#collected(node, symbols, (text, _, out) => out.write(str(text)));
       case 'with':
-        return this.#with(node);
+        return this.#with(node, symbols);
       case 'macro': {
-        const macro = this.#macro(node.name, node);
+        const macro = this.#macro(node.name, node, symbols);
         return (scope) => {
           scope.set(node.name, new Macro(macro, scope));
           return undefined;
         };
       }
       case 'callBlock':
-        return this.#callBlock(node);
+        return this.#callBlock(node, symbols);
       case 'generation': {
-        const macro = this.#macro(null, node);
+        const macro = this.#macro(null, node, symbols);
         return (scope, out) => {
           const { root, generation } = scope.run;
           const start = root.text.length;
           const text = new Macro(macro, scope).call([], new Map());
-          generation.push([start, start + text.length]);
+          generation.push({ start, length: textLength(text) });
           out.write(text);
           return undefined;
         };
@@ -104,29 +103,49 @@ class Compiler {
     }
   }
 
-  #if(node: Statement & { kind: 'if' }): Execute {
+  /** A block of its own has all its filters and tests looked up, inside an `if` too. */
+  #strictly<T>(compile: () => T): T {
+    return this.#expressions.softly(compile, false);
+  }
+
+  #if(node: Statement & { kind: 'if' }, symbols: Symbols): Execute {
     const branches = node.branches.map(({ test, body }) => ({
       test: this.#expressions.expression(test),
-      body: this.block(body),
+      body: this.#block(body, symbols),
     }));
-    const otherwise = this.block(node.otherwise);
+    const otherwise = this.#block(node.otherwise, symbols);
     return (scope, out) => {
       for (const { test, body } of branches) if (isTrue(test(scope))) return body(scope, out);
       return otherwise(scope, out);
     };
   }
 
-  #for(node: Statement & { kind: 'for' }): Execute {
+  #for(node: Statement & { kind: 'for' }, symbols: Symbols): Execute {
+    const [bodySymbols, testSymbols, otherwiseSymbols] = [1, 2, 3].map(() => new Symbols(symbols)) as [
+      Symbols,
+      Symbols,
+      Symbols,
+    ];
+    bodySymbols.parameter('loop');
+    for (const one of [bodySymbols, testSymbols]) one.parametersOf(node.target);
+    testSymbols.visitNames(node.test);
+    bodySymbols.visitAll(node.body);
+    otherwiseSymbols.visitAll(node.otherwise);
     const assign = assignment(node.target);
     const iterable = this.#expressions.expression(node.iterable);
-    const test = node.test === undefined ? undefined : this.#expressions.expression(node.test);
-    const body = this.block(node.body);
-    const otherwise = this.block(node.otherwise);
+    const [test, body, otherwise] = this.#strictly(
+      () =>
+        [
+          node.test === undefined ? undefined : this.#expressions.expression(node.test),
+          this.#block(node.body, bodySymbols),
+          this.#block(node.otherwise, otherwiseSymbols),
+        ] as const,
+    );
     const chosen = (items: Value, scope: Scope): Value => {
       if (test === undefined) return items;
       const passing = function* () {
+        const inner = new Scope(scope, testSymbols);
         for (const item of iterate(items)) {
-          const inner = new Scope(scope);
           assign(inner, item);
           if (isTrue(test(inner))) yield item;
         }
@@ -144,57 +163,85 @@ class Compiler {
       for (let item = loop.next(); item !== undefined; item = loop.next()) {
         spend();
         isEmpty = false;
-        const inner = new Scope(scope);
+        const inner = new Scope(scope, bodySymbols);
         inner.set('loop', loop);
         assign(inner, item);
         if (body(inner, out) === 'break') break;
       }
-      return isEmpty ? otherwise(scope, out) : undefined;
+      return isEmpty ? otherwise(new Scope(scope, otherwiseSymbols), out) : undefined;
     };
     return (scope, out) => run(iterable(scope), 0, scope, out);
   }
 
-  #with(node: Statement & { kind: 'with' }): Execute {
+  #with(node: Statement & { kind: 'with' }, symbols: Symbols): Execute {
+    const innerSymbols = new Symbols(symbols);
+    for (const [target] of node.targets) innerSymbols.parametersOf(target);
+    innerSymbols.visitAll(node.body);
     const targets = node.targets.map(
       ([target, value]) => [assignment(target), this.#expressions.expression(value)] as const,
     );
-    const body = this.block(node.body);
+    const body = this.#strictly(() => this.#block(node.body, innerSymbols));
     return (scope, out) => {
-      const inner = new Scope(scope);
+      const inner = new Scope(scope, innerSymbols);
       for (const [assign, value] of targets) assign(inner, value(scope));
       return body(inner, out);
     };
   }
 
-  /** The text of a block, through a filter. */
+  /** Gives the text of a block, through its filter, to `use`; a block that is left by a break has none. */
   #collected(
-    statements: readonly Statement[],
-    filter: (Statement & { kind: 'filterBlock' })['filter'] | undefined,
-  ) {
-    const body = this.block(statements);
-    const text: Evaluate = (scope) => {
-      const out = new Output();
-      body(new Scope(scope), out);
-      return out.text;
-    };
-    return filter?.kind === 'filter' ? this.#expressions.filter(filter, text) : text;
-  }
-
-  #macro(name: string | null, node: MacroBody): CompiledMacro {
-    return this.#expressions.softly(
-      () => ({
-        name,
-        parameters: node.parameters,
-        defaults: node.defaults.map((value) => this.#expressions.expression(value)),
-        uses: node.uses,
-        body: this.block(node.body),
-      }),
-      false,
+    node: Statement & { kind: 'setBlock' | 'filterBlock' },
+    symbols: Symbols,
+    use: (text: Value, scope: Scope, out: Output) => void,
+  ): Execute {
+    const innerSymbols = new Symbols(symbols);
+    innerSymbols.visitAll(node.body);
+    // Jinja2 does not look for the names in the filter of a set block.
+    if (node.kind === 'filterBlock') innerSymbols.visitNames(node.filter);
+    else innerSymbols.checkNames(node.filter);
+    let text = '';
+    const [body, filter] = this.#strictly(
+      () =>
+        [
+          this.#block(node.body, innerSymbols),
+          node.filter?.kind === 'filter' ? this.#expressions.filter(node.filter, () => text) : undefined,
+        ] as const,
     );
+    return (scope, out) => {
+      const inner = new Scope(scope, innerSymbols);
+      const collected = new Output();
+      const signal = body(inner, collected);
+      if (signal !== undefined) return signal;
+      text = collected.text;
+      use(filter === undefined ? text : filter(inner), scope, out);
+      return undefined;
+    };
   }
 
-  #callBlock(node: Statement & { kind: 'callBlock' }): Execute {
-    const macro = this.#macro(null, node);
+  #macro(name: string | null, node: MacroBody, symbols: Symbols): CompiledMacro {
+    const { parameters } = node;
+    const innerSymbols = new Symbols(symbols);
+    const visit = () => {
+      for (const parameter of parameters) innerSymbols.parameter(parameter);
+      innerSymbols.visitNames(...node.defaults);
+      innerSymbols.visitAll(node.body);
+    };
+    visit();
+    const uses = undeclared(node.body, ['caller', 'kwargs', 'varargs']);
+    for (const special of uses) innerSymbols.parameter(special);
+    visit();
+    return this.#strictly(() => ({
+      name,
+      parameters,
+      symbols: innerSymbols,
+      defaults: node.defaults.map((value) => this.#expressions.expression(value)),
+      uses,
+      body: this.#block(node.body, innerSymbols),
+    }));
+  }
+
+  #callBlock(node: Statement & { kind: 'callBlock' }, symbols: Symbols): Execute {
+    const macro = this.#macro(null, node, symbols);
     const callee = this.#expressions.expression(node.call.callee);
     const { args, kwargs } = this.#expressions.arguments(node.call.arguments);
     return (scope, out) => {
@@ -226,6 +273,6 @@ function assignment(target: Target): Assign {
   };
 }
 
-export function compile(statements: readonly Statement[]): (scope: Scope, out: Output) => void {
-  return new Compiler().block(statements);
+export function compile(statements: readonly Statement[]): { symbols: Symbols; execute: Execute } {
+  return new Compiler().template(statements);
 }

@@ -1,4 +1,4 @@
-import type { Arguments, Expression, SpecialName, Target } from './ast.js';
+import type { Arguments, Expression, Target } from './ast.js';
 import type { TokenStream } from './token-stream.js';
 
 // Jinja2's expressions by recursive descent, with its precedences: a filter, a test and a call bind tightest, then the
@@ -6,12 +6,9 @@ import type { TokenStream } from './token-stream.js';
 
 const NO_ARGUMENTS: Arguments = { args: [], kwargs: [], dynArgs: undefined, dynKwargs: undefined };
 const COMPARISONS = ['==', '!=', '<', '<=', '>', '>='];
-const SPECIAL_NAMES: ReadonlySet<string> = new Set<SpecialName>(['caller', 'kwargs', 'varargs']);
 
 export class ExpressionParser {
   protected readonly stream: TokenStream;
-  /** For every macro body that is open: the special names it refers to. */
-  protected readonly uses: Set<SpecialName>[] = [];
 
   constructor(stream: TokenStream) {
     this.stream = stream;
@@ -155,9 +152,6 @@ export class ExpressionParser {
         if (isConstant(token.value)) {
           const value = /none/i.test(token.value) ? null : /true/i.test(token.value);
           return { kind: 'constant', value };
-        }
-        if (SPECIAL_NAMES.has(token.value)) {
-          for (const uses of this.uses) uses.add(token.value as SpecialName);
         }
         return { kind: 'name', name: token.value };
       case 'string': {

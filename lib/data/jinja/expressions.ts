@@ -1,8 +1,9 @@
 import type { Arguments, Expression } from './ast.js';
 import { callTextMethod, getAttribute, getItem } from './attributes.js';
-import { TemplateError, typeError } from './errors.js';
+import { isConstant } from './constants.js';
+import { notSupported, TemplateError, typeError } from './errors.js';
 import { applyFilter, isFilterName } from './filters.js';
-import { percentFormat } from './format.js';
+import { isNegative, percentFormat } from './format.js';
 import { spend } from './limits.js';
 import { int } from './numbers.js';
 import { binary, compareBy, negate, positive } from './operators.js';
@@ -12,9 +13,11 @@ import { applyTest, isTestName } from './tests.js';
 import {
   Dict,
   Float,
+  isNumber,
   isTrue,
   type Kwargs,
   listOf,
+  Markup,
   PyObject,
   Slice,
   Tuple,
@@ -27,6 +30,8 @@ import {
 
 export type Evaluate = (scope: Scope) => Value;
 
+/** Of constants, which read no names. */
+const NO_SCOPE = undefined as unknown as Scope;
 const NO_KWARGS: Kwargs = new Map();
 
 export function callValue(callee: Value, args: readonly Value[], kwargs: Kwargs): Value {
@@ -41,9 +46,32 @@ export interface CompiledArguments {
   kwargs: (scope: Scope) => Kwargs;
 }
 
+const NOT_FOLDED: ReadonlySet<Expression['kind']> = new Set<Expression['kind']>([
+  'integer',
+  'float',
+  'string',
+  'constant',
+  'name',
+  'list',
+  'tuple',
+  'dict',
+  'slice',
+]);
+
+/** A constant dict whose keys Python refuses is an error where it is not reached too: Jinja2's compiler makes it. */
+function checkKeys(make: Evaluate): void {
+  try {
+    make(NO_SCOPE);
+  } catch (error) {
+    if (error instanceof TemplateError && error.message.startsWith('TypeError: unhashable type')) throw error;
+  }
+}
+
 export class ExpressionCompiler {
   /** Inside an `if` an unknown filter or test is an error only when it is reached. */
   isSoft = false;
+  /** Inside an operation Jinja2's compiler works constants out. */
+  #isFolded = false;
 
   softly<T>(compile: () => T, isSoft = true): T {
     const before = this.isSoft;
@@ -72,6 +100,7 @@ export class ExpressionCompiler {
           const given = moreNamed(scope);
           if (!(given instanceof Dict)) throw typeError('argument after ** must be a mapping');
           for (const [name, value] of given.entries()) {
+            if (name instanceof Markup) throw notSupported('safe text as the name of an argument');
             if (typeof name !== 'string') throw typeError('keywords must be strings');
             if (values.has(name)) throw typeError(`got multiple values for keyword argument '${name}'`);
             values.set(name, value);
@@ -83,6 +112,14 @@ export class ExpressionCompiler {
   }
 
   expression(node: Expression): Evaluate {
+    const before = this.#isFolded;
+    this.#isFolded ||= !NOT_FOLDED.has(node.kind);
+    const evaluate = this.#compile(node);
+    this.#isFolded = before;
+    return evaluate;
+  }
+
+  #compile(node: Expression): Evaluate {
     switch (node.kind) {
       case 'integer': {
         const value = int(BigInt(node.value));
@@ -116,7 +153,10 @@ export class ExpressionCompiler {
         const items = node.items.map(
           ([key, value]) => [this.expression(key), this.expression(value)] as const,
         );
-        return (scope) => Dict.of(items.map(([key, value]) => [key(scope), value(scope)] as const));
+        const make: Evaluate = (scope) =>
+          Dict.of(items.map(([key, value]) => [key(scope), value(scope)] as const));
+        if (this.#isFolded && isConstant(node)) checkKeys(make);
+        return make;
       }
       case 'slice': {
         const [start, stop, step] = node.parts.map((part) =>
@@ -252,6 +292,14 @@ export class ExpressionCompiler {
       case 'binary': {
         const [left, right] = [this.expression(node.left), this.expression(node.right)];
         const { operator } = node;
+        if (operator === '**' && isConstant(node.left) && !isConstant(node.right)) {
+          // Jinja2 writes the negative constant into Python's source without parentheses: -2 ** n is -(2 ** n).
+          return (scope) => {
+            const base = left(scope);
+            const power = (value: Value) => binary('**', value, right(scope), percentFormat);
+            return isNumber(base) && isNegative(base) ? negate(power(negate(base))) : power(base);
+          };
+        }
         return (scope) => binary(operator, left(scope), right(scope), percentFormat);
       }
       case 'concat': {

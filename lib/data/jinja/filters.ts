@@ -13,13 +13,15 @@ import {
   first,
   groupBy,
   mapped,
+  pairs,
   reverse,
   slices,
   sortGetter,
   unique,
 } from './sequence-filters.js';
 import { knownFilters } from './tests.js';
-import { capitalize, join, lower, needText, pad, replace, strip } from './text.js';
+import { capitalize, lower } from './letter-case.js';
+import { join, needText, pad, replace, strip } from './text.js';
 import {
   escapeHtml,
   fileSize,
@@ -50,6 +52,8 @@ import {
 
 // The filters of Jinja2, with transformers' own tojson.
 
+/** A flag that Python takes as an int alone. */
+const intFlag = (value: Value | undefined): boolean => value !== undefined && needInt(value) !== 0;
 const flag = (value: Value | undefined): boolean => value !== undefined && isTrue(value);
 
 function roundBy(value: Value, precision: number, method: Value): Value {
@@ -94,10 +98,7 @@ const FILTERS: ReadonlyMap<string, Filter> = new Map<string, Filter>([
   ['attr', ['name', (value, name) => attributeOnly(value, needText(name, 'the name of an attribute'))]],
   [
     'batch',
-    [
-      'linecount fill_with=',
-      (value, size, fill = null) => generator(batch(value, needInt(size ?? null), fill)),
-    ],
+    ['linecount fill_with=', (value, size, fill = null) => generator(batch(value, size ?? null, fill))],
   ],
   ['capitalize', ['', (value) => capitalize(soft(value))]],
   ['center', ['width=', (value, width = 80) => pad(soft(value), needInt(width), ' ', 'center')]],
@@ -109,7 +110,7 @@ const FILTERS: ReadonlyMap<string, Filter> = new Map<string, Filter>([
     [
       'case_sensitive= by= reverse=',
       (value, isSensitive, by = 'key', isReversed) =>
-        dictSort(value, flag(isSensitive), by, flag(isReversed)),
+        dictSort(value, flag(isSensitive), by, intFlag(isReversed)),
     ],
   ],
   ['e', escaped],
@@ -134,20 +135,7 @@ const FILTERS: ReadonlyMap<string, Filter> = new Map<string, Filter>([
     ],
   ],
   ['int', ['default= base=', (value, otherwise = 0, base = 10) => toInt(value, otherwise, needInt(base))]],
-  [
-    'items',
-    [
-      '',
-      (value) => {
-        if (!(value instanceof Dict || value instanceof Undefined)) {
-          throw typeError('Can only get item pairs from a mapping.');
-        }
-        return generator(
-          value instanceof Dict ? Array.from(value.entries(), (entry) => new Tuple(entry)) : [],
-        );
-      },
-    ],
-  ],
+  ['items', ['', (value) => generator(pairs(value))]],
   [
     'join',
     [
@@ -198,17 +186,14 @@ const FILTERS: ReadonlyMap<string, Filter> = new Map<string, Filter>([
   ['safe', ['', (value) => (value instanceof Markup ? value : new Markup(str(value)))]],
   [
     'slice',
-    [
-      'slices fill_with=',
-      (value, size, fill = null) => generator(slices(value, needInt(size ?? null), fill)),
-    ],
+    ['slices fill_with=', (value, size, fill = null) => generator(slices(value, size ?? null, fill))],
   ],
   [
     'sort',
     [
       'reverse= case_sensitive= attribute=',
       (value, isReversed, isSensitive, attribute = null) =>
-        sorted(listOf(value), sortGetter(attribute, flag(isSensitive)), flag(isReversed)),
+        sorted(listOf(value), sortGetter(attribute, flag(isSensitive)), intFlag(isReversed)),
     ],
   ],
   ['string', ['/', (value) => (value instanceof Markup ? value : str(value))]],
@@ -230,8 +215,11 @@ const FILTERS: ReadonlyMap<string, Filter> = new Map<string, Filter>([
     'tojson',
     [
       'ensure_ascii= indent= separators= sort_keys=',
-      (value, ensureAscii, level = null, separators = null, sortKeys) =>
-        json(value, jsonOptions(flag(ensureAscii), level, separators, flag(sortKeys))),
+      (value, ensureAscii, level = null, separators = null, sortKeys) => {
+        // Of a text Python does not look at the indent.
+        const indent = typeof value === 'string' || value instanceof Markup ? null : level;
+        return json(value, jsonOptions(flag(ensureAscii), indent, separators, flag(sortKeys)));
+      },
     ],
   ],
   ['trim', ['chars=', (value, chars) => strip(soft(value), chars, true, true)]],
@@ -240,13 +228,7 @@ const FILTERS: ReadonlyMap<string, Filter> = new Map<string, Filter>([
     [
       'length= killwords= end= leeway=',
       (value, size = 255, isCut, end = '...', leeway = null) =>
-        truncate(
-          needText(value, 'what is truncated'),
-          needInt(size),
-          flag(isCut),
-          needText(end, 'end'),
-          leeway === null ? 5 : needInt(leeway),
-        ),
+        truncate(value, size, flag(isCut), end, leeway ?? 5),
     ],
   ],
   [

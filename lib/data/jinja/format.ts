@@ -2,7 +2,7 @@ import { notSupported, TemplateError, typeError, valueError } from './errors.js'
 import { checkLength } from './limits.js';
 import { asInt, exponentSuffix, fixed, reprFloat, scaledDigits, toFloat } from './numbers.js';
 import { repr, str } from './print.js';
-import { Dict, Float, isNumber, Markup, Tuple, typeName, type Value } from './values.js';
+import { Dict, Float, isNumber, Markup, Range, Tuple, typeName, Undefined, type Value } from './values.js';
 import { pad } from './text.js';
 
 // Python's two ways to format: 'text' % values, and the format specifications of str.format().
@@ -55,7 +55,7 @@ function intBody(value: number | bigint, type: string, isAlternate: boolean): st
   return prefix + (type === 'X' ? digits.toUpperCase() : digits);
 }
 
-const isNegative = (value: boolean | number | bigint | Float): boolean =>
+export const isNegative = (value: boolean | number | bigint | Float): boolean =>
   value instanceof Float ? value.value < 0 || Object.is(value.value, -0) : Number(value) < 0;
 
 // '%': https://docs.python.org/3/library/stdtypes.html#printf-style-string-formatting
@@ -167,7 +167,9 @@ export function percentFormat(format: string, values: Value): string {
       );
     },
   );
-  const mayBeLeft = usedNames || values instanceof Dict || Array.isArray(values);
+  // Whatever has items by key counts as a mapping.
+  const isMapping = [Dict, Array, Undefined, Range].some((type) => values instanceof type);
+  const mayBeLeft = usedNames || isMapping;
   if (used < list.length && !mayBeLeft)
     throw typeError('not all arguments converted during string formatting');
   return result;

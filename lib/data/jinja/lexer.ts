@@ -168,7 +168,7 @@ class Lexer {
           unescapeText(text.slice(1, -1), (m) => this.#fail(m)),
         );
       else {
-        if (type === 'name' && !/^[\p{ID_Start}_]\p{ID_Continue}*$/u.test(text)) {
+        if (type === 'name' && !/^[\p{XID_Start}_]\p{XID_Continue}*$/u.test(text)) {
           this.#fail(`Invalid character in identifier ${text}`);
         }
         this.#push(type, type === 'name' ? text : text.replaceAll('_', ''));

@@ -1,9 +1,10 @@
-import type { MacroBody } from './ast.js';
+import type { SpecialName } from './ast.js';
 import { typeError } from './errors.js';
 import type { Evaluate } from './expressions.js';
 import { Output, spend } from './limits.js';
 import { repr } from './print.js';
 import { Scope } from './scope.js';
+import type { Symbols } from './symbols.js';
 import { Dict, type Kwargs, PyObject, Tuple, Undefined, type Value } from './values.js';
 
 export interface CompiledMacro {
@@ -11,7 +12,9 @@ export interface CompiledMacro {
   parameters: readonly string[];
   /** Of the last parameters. */
   defaults: readonly Evaluate[];
-  uses: MacroBody['uses'];
+  /** Of `caller`, `kwargs` and `varargs`, what the body reads. */
+  uses: ReadonlySet<SpecialName>;
+  symbols: Symbols;
   body: (scope: Scope, out: Output) => unknown;
 }
 
@@ -29,8 +32,8 @@ export class Macro extends PyObject {
 
   override call(args: readonly Value[], kwargs: Kwargs): string {
     spend();
-    const { parameters, uses, body } = this.#macro;
-    const scope = new Scope(this.#scope);
+    const { parameters, uses, body, symbols } = this.#macro;
+    const scope = new Scope(this.#scope, symbols);
     const rest = new Map(kwargs);
     const given = new Map<string, Value>();
     for (const [i, name] of parameters.entries()) {
@@ -61,14 +64,14 @@ export class Macro extends PyObject {
     return out.text;
   }
 
-  /** Defaults may refer to the parameters in front of them. */
+  /** Defaults may refer to the parameters in front of them, and to every one that is given. */
   #bind(scope: Scope, given: ReadonlyMap<string, Value>): void {
     const { parameters, defaults } = this.#macro;
+    for (const [name, value] of given) scope.set(name, value);
     for (const [i, name] of parameters.entries()) {
-      const value = given.get(name);
+      if (given.has(name)) continue;
       const byDefault = defaults[i - (parameters.length - defaults.length)];
-      if (value !== undefined) scope.set(name, value);
-      else scope.set(name, byDefault === undefined ? notProvided(name) : byDefault(scope));
+      scope.set(name, byDefault === undefined ? notProvided(name) : byDefault(scope));
     }
   }
 

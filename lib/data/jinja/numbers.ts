@@ -44,6 +44,21 @@ function power(left: Int, right: Int): Value {
   return int(BigInt(left) ** BigInt(right));
 }
 
+const bitLength = (value: bigint): number => value.toString(2).length;
+
+/** The double nearest to the quotient of two ints. */
+function quotient(a: bigint, b: bigint): number {
+  const [x, y] = [a < 0n ? -a : a, b < 0n ? -b : b];
+  // Twelve bits more than a double has, the last of which stands for all that follow.
+  const exponent = 65 - (bitLength(x) - bitLength(y));
+  if (Math.abs(exponent) > 1000)
+    throw notSupported('a division of ints with a result near the limits of doubles');
+  const [scaled, divisor] = exponent >= 0 ? [x << BigInt(exponent), y] : [x, y << BigInt(-exponent)];
+  const bits = (scaled / divisor) | (scaled % divisor === 0n ? 0n : 1n);
+  const magnitude = Number(bits) * 2 ** -exponent;
+  return a < 0n === b < 0n ? magnitude : -magnitude;
+}
+
 function intArithmetic(operator: string, left: Int, right: Int): Value {
   if (typeof left === 'number' && typeof right === 'number') {
     if (operator === '+' && Number.isSafeInteger(left + right)) return left + right;
@@ -72,9 +87,7 @@ function intArithmetic(operator: string, left: Int, right: Int): Value {
   const remainder = ((a % b) + b) % b;
   if (operator === '%') return int(remainder);
   if (operator === '//') return int((a - remainder) / b);
-  if (typeof left === 'bigint' || typeof right === 'bigint')
-    throw notSupported('division of ints beyond 2^53');
-  return new Float(left / right);
+  return new Float(typeof left === 'bigint' || typeof right === 'bigint' ? quotient(a, b) : left / right);
 }
 
 function floatArithmetic(operator: string, left: number, right: number): Value {

@@ -24,6 +24,7 @@ export function makeDict(args: readonly Value[], kwargs: Kwargs): Dict {
   if (rest.length > 0) throw typeError(`dict expected at most 1 argument, got ${args.length}`);
   const dict = new Dict();
   if (source instanceof Dict) for (const [key, value] of source.entries()) dict.set(key, value);
+  else if (source instanceof Undefined) source.fail();
   else if (source !== undefined) {
     for (const item of iterate(source)) {
       const pair = listOf(item);
@@ -38,6 +39,7 @@ export function makeDict(args: readonly Value[], kwargs: Kwargs): Dict {
 export class Namespace extends PyObject {
   readonly typeName = 'Namespace';
   readonly #attributes: Dict;
+  #isPrinted = false;
 
   constructor(attributes: Dict) {
     super();
@@ -60,8 +62,15 @@ export class Namespace extends PyObject {
     this.#attributes.set(name, value);
   }
 
+  /** A namespace may be its own attribute. */
   override print(): string {
-    return `<Namespace ${repr(this.#attributes)}>`;
+    if (this.#isPrinted) return '<Namespace {...}>';
+    this.#isPrinted = true;
+    try {
+      return `<Namespace ${repr(this.#attributes)}>`;
+    } finally {
+      this.#isPrinted = false;
+    }
   }
 }
 

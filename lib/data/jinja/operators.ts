@@ -5,8 +5,9 @@ import {
   Dict,
   Float,
   hasSurrogates,
+  isHashable,
   isNumber,
-  iterableOf,
+  iterate,
   Iterator,
   lengthOf,
   listOf,
@@ -115,9 +116,7 @@ export function contains(container: Value, item: Value): boolean {
   }
   if (container instanceof Dict) return container.has(item);
   if (container instanceof View && container.kind === 'keys') return container.dict.has(item);
-  const iterable = iterableOf(container);
-  if (iterable === undefined) throw typeError(`argument of type '${typeName(container)}' is not iterable`);
-  for (const other of iterable) if (other === item || equal(other, item)) return true;
+  for (const other of iterate(container)) if (other === item || equal(other, item)) return true;
   return false;
 }
 
@@ -207,8 +206,8 @@ export function positive(value: Value): Value {
   return number;
 }
 
-/** The positions that a slice of a sequence of this length has. */
-function* sliceIndices(length: number, slice: Slice): Generator<number> {
+/** Python's slice.indices(): where a slice of a sequence of this length begins, where it ends, and its step. */
+function sliceBounds(length: number, slice: Slice): [start: number, stop: number, step: number] {
   const part = (value: Value, name: string): number | undefined => {
     if (value === null) return undefined;
     const number = asInt(value);
@@ -224,9 +223,23 @@ function* sliceIndices(length: number, slice: Slice): Generator<number> {
     if (value === undefined) return otherwise;
     return Math.min(high, Math.max(low, value < 0 ? value + length : value));
   };
-  const start = bound(part(slice.start, 'indices'), step > 0 ? low : high);
-  const stop = bound(part(slice.stop, 'indices'), step > 0 ? high : low);
+  return [
+    bound(part(slice.start, 'indices'), step > 0 ? low : high),
+    bound(part(slice.stop, 'indices'), step > 0 ? high : low),
+    step,
+  ];
+}
+
+/** The positions that a slice of a sequence of this length has. */
+function* sliceIndices(length: number, slice: Slice): Generator<number> {
+  const [start, stop, step] = sliceBounds(length, slice);
   for (let i = start; step > 0 ? i < stop : i > stop; i += step) yield i;
+}
+
+function sliceRange(range: Range, slice: Slice): Range {
+  const [start, stop, step] = sliceBounds(range.length, slice);
+  if (!Number.isSafeInteger(range.step * step)) throw notSupported('a range with a step beyond 2^53');
+  return new Range(range.at(start), range.at(stop), range.step * step);
 }
 
 export function sliceList(items: readonly Value[], slice: Slice): Value[] {
@@ -253,21 +266,23 @@ export function sliceText(text: string, slice: Slice): string {
   return Array.from(sliceIndices(points.length, slice), (i) => points[i] as string).join('');
 }
 
+/** `object[start:stop:step]`, whose errors Jinja2 lets through. */
+function sliceOf(object: Value, slice: Slice): Value {
+  if (typeof object === 'string') return sliceText(object, slice);
+  if (Array.isArray(object)) return sliceList(object, slice);
+  if (object instanceof Tuple) return new Tuple(sliceList(object.items, slice));
+  if (object instanceof Range) return sliceRange(object, slice);
+  if (object instanceof Markup) throw notSupported('a part of safe text');
+  if (object instanceof Dict) throw typeError("unhashable type: 'slice'");
+  throw typeError(`'${typeName(object)}' object is not subscriptable`);
+}
+
 /** `object[key]`, or undefined where Python raises a TypeError or LookupError. */
 export function subscript(object: Value, key: Value): Value | undefined {
   if (object instanceof Undefined) object.fail();
-  if (object instanceof Dict) {
-    if (key instanceof Slice || Array.isArray(key) || key instanceof Dict) return undefined;
-    return object.get(key);
-  }
+  if (key instanceof Slice) return sliceOf(object, key);
+  if (object instanceof Dict) return isHashable(key) ? object.get(key) : undefined;
   if (object instanceof Markup) throw notSupported('a part of safe text');
-  if (key instanceof Slice) {
-    if (typeof object === 'string') return sliceText(object, key);
-    if (Array.isArray(object)) return sliceList(object, key);
-    if (object instanceof Tuple) return new Tuple(sliceList(object.items, key));
-    if (object instanceof Range) throw notSupported('a slice of a range');
-    return undefined;
-  }
   const given = asInt(key);
   const length = lengthOf(object);
   if (given === undefined || length === undefined) return undefined;

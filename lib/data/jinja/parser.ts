@@ -1,4 +1,4 @@
-import type { Expression, MacroBody, Signature, SpecialName, Statement, Target } from './ast.js';
+import type { Expression, MacroBody, Signature, Statement, Target } from './ast.js';
 import { notSupported, TemplateError } from './errors.js';
 import { ExpressionParser } from './expression-parser.js';
 import { tokenize } from './lexer.js';
@@ -19,6 +19,8 @@ const REFUSED_TAGS = new Set([
 ]);
 
 class Parser extends ExpressionParser {
+  /** Loops that are open: the variable `loop` is theirs. */
+  #allLoops = 0;
   /** Loops that are open since the last macro, call or generation block. */
   #loops = 0;
 
@@ -96,14 +98,11 @@ class Parser extends ExpressionParser {
   }
 
   #macroBody(signature: Signature, end: string): MacroBody {
-    const uses = new Set<SpecialName>();
-    this.uses.push(uses);
     const loops = this.#loops;
     this.#loops = 0;
     const { body } = this.#block(end);
     this.#loops = loops;
-    this.uses.pop();
-    return { ...signature, body, uses };
+    return { ...signature, body };
   }
 
   #if(): Statement {
@@ -119,7 +118,8 @@ class Parser extends ExpressionParser {
 
   #for(): Statement {
     const stream = this.stream;
-    const target = this.target({ end: 'in' });
+    this.#allLoops += 1;
+    const target = this.#assigned({ end: 'in' });
     stream.expectName('in');
     const iterable = this.tuple({ withConditional: false, end: 'recursive' });
     const test = stream.skipIfName('if') ? this.expression() : undefined;
@@ -128,14 +128,24 @@ class Parser extends ExpressionParser {
     const { body, end } = this.#block('endfor', 'else');
     this.#loops -= 1;
     const otherwise = end === 'else' ? this.#block('endfor').body : [];
+    this.#allLoops -= 1;
     return { kind: 'for', target, iterable, test, isRecursive, body, otherwise };
   }
 
   #set(): Statement {
-    const target = this.target({ withNamespace: true });
+    const target = this.#assigned({ withNamespace: true });
     if (this.stream.skipIf('=')) return { kind: 'set', target, value: this.tuple() };
     const filter = this.filters(undefined, false);
     return { kind: 'setBlock', target, filter, body: this.#block('endset').body };
+  }
+
+  #assigned(options: { end?: string; withNamespace?: boolean }): Target {
+    const target = this.target(options);
+    const names = (one: Target): boolean =>
+      one.kind === 'tuple' ? one.items.some(names) : one.kind === 'name' && one.name === 'loop';
+    if (this.#allLoops > 0 && names(target))
+      this.stream.fail("Can't assign to special loop variable in for-loop target");
+    return target;
   }
 
   #print(): Statement[] {
@@ -165,7 +175,9 @@ class Parser extends ExpressionParser {
     stream.expect('(');
     while (stream.type !== ')') {
       if (parameters.length > 0) stream.expect(',');
-      parameters.push(stream.expect('name').value);
+      const name = stream.expect('name').value;
+      if (parameters.includes(name)) stream.fail(`duplicate argument '${name}' in function definition`);
+      parameters.push(name);
       if (stream.skipIf('=')) defaults.push(this.expression());
       else if (defaults.length > 0) stream.fail('non-default argument follows default argument');
     }

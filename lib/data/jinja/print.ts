@@ -101,7 +101,7 @@ const unicodeEscape = (unit: string) => `\\u${unit.charCodeAt(0).toString(16).pa
 
 function jsonText(text: string, ensureAscii: boolean): string {
   const escaped = text.replace(JSON_ESCAPED, (char) => JSON_ESCAPES[char] ?? unicodeEscape(char));
-  return `"${ensureAscii ? escaped.replace(/[\x80-\uffff]/g, unicodeEscape) : escaped}"`;
+  return `"${ensureAscii ? escaped.replace(/[\x7f-\uffff]/g, unicodeEscape) : escaped}"`;
 }
 
 function jsonNumber(value: number): string {

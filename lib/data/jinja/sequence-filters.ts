@@ -1,9 +1,10 @@
 import { getItem } from './attributes.js';
 import { notSupported, TemplateError, typeError, valueError } from './errors.js';
 import { checkLength } from './limits.js';
+import { needInt } from './numbers.js';
 import { compare, equal, reversed, sorted } from './operators.js';
 import { applyTest } from './tests.js';
-import { lower } from './text.js';
+import { lower } from './letter-case.js';
 import {
   Dict,
   hashKey,
@@ -20,7 +21,10 @@ import {
 
 // What the filters that work on lists and dicts do; filters.ts gives them their names and arguments.
 
-export const ignoreCase = (value: Value): Value => (typeof value === 'string' ? lower(value) : value);
+export function ignoreCase(value: Value): Value {
+  if (value instanceof Markup) return new Markup(lower(value.text));
+  return typeof value === 'string' ? lower(value) : value;
+}
 
 export type Getter = (item: Value) => Value;
 
@@ -49,22 +53,26 @@ export function sortGetter(attribute: Value, isCaseSensitive: boolean): Getter {
   return (item) => getters.map((get) => get(item));
 }
 
-export function* batch(value: Value, count: number, fill: Value): Generator<Value> {
+export function* batch(value: Value, size: Value, fill: Value): Generator<Value> {
   let row: Value[] = [];
   for (const item of iterate(value)) {
-    if (row.length === count) {
+    if (equal(row.length, size)) {
       yield row;
       row = [];
     }
     row.push(item);
   }
   if (row.length === 0) return;
-  if (fill !== null) for (checkLength(count); row.length < count; ) row.push(fill);
+  if (fill !== null && compare(row.length, size) < 0) {
+    const count = checkLength(needInt(size));
+    while (row.length < count) row.push(fill);
+  }
   yield row;
 }
 
-export function* slices(value: Value, count: number, fill: Value): Generator<Value> {
+export function* slices(value: Value, number: Value, fill: Value): Generator<Value> {
   const items = listOf(value);
+  const count = needInt(number);
   if (count === 0) throw new TemplateError('ZeroDivisionError: integer division or modulo by zero');
   const size = Math.floor(items.length / count);
   const longer = items.length % count;
@@ -153,6 +161,13 @@ export function* chosen(
     const tested = get(item);
     if ((name === undefined ? isTrue(tested) : applyTest(name, tested, rest, kwargs)) === wanted) yield item;
   }
+}
+
+/** The pairs of a mapping. */
+export function* pairs(value: Value): Generator<Value> {
+  if (value instanceof Undefined) return;
+  if (!(value instanceof Dict)) throw typeError('Can only get item pairs from a mapping.');
+  for (const entry of value.entries()) yield new Tuple(entry);
 }
 
 export const dictSort = (value: Value, isCaseSensitive: boolean, by: Value, isReversed: boolean): Value => {

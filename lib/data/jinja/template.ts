@@ -6,10 +6,11 @@ import { type Limits, Output, startLimits } from './limits.js';
 import { Cycler, Joiner, makeDict, makeRange, Namespace } from './objects.js';
 import { parse } from './parser.js';
 import { str } from './print.js';
-import { Scope } from './scope.js';
+import { type Run, Scope } from './scope.js';
+import { sliceText } from './operators.js';
 import { bind, parseSignature } from './signature.js';
 import { needText } from './text.js';
-import { Callable, fromJson, type Kwargs, PyObject, type Value } from './values.js';
+import { Callable, fromJson, type Kwargs, PyObject, Slice, type Value } from './values.js';
 
 // Renders a template as Jinja2 does in the environment of transformers' apply_chat_template: a sandbox without ways to
 // change lists and dicts, trim_blocks, lstrip_blocks, loop controls, generation blocks, a tojson of its own.
@@ -71,11 +72,11 @@ function globals(now: number | undefined): [string, Value][] {
 }
 
 export class Template {
-  readonly #execute: (scope: Scope, out: Output) => void;
+  readonly #compiled: ReturnType<typeof compile>;
 
   /** Errors: TemplateError, for what Jinja2 refuses and for what is not supported. */
   constructor(source: string) {
-    this.#execute = compile(parse(source));
+    this.#compiled = compile(parse(source));
   }
 
   /**
@@ -89,17 +90,22 @@ export class Template {
   ): RenderedText {
     startLimits(limits);
     const root = new Output();
-    const run = { root, generation: [] };
-    const outer = new Scope(run);
-    for (const [name, value] of globals(now)) outer.set(name, value);
-    for (const [name, value] of Object.entries(variables)) outer.set(name, fromJson(value));
+    const given = Object.entries(variables).map(([name, value]): [string, Value] => [name, fromJson(value)]);
+    const run: Run = { root, generation: [], variables: new Map([...globals(now), ...given]) };
+    const { symbols, execute } = this.#compiled;
     try {
-      this.#execute(new Scope(outer), root);
+      execute(new Scope(run, symbols), root);
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;
       const isDepth = error.message.includes('call stack');
       throw new TemplateError(isDepth ? 'RecursionError: it calls itself too deeply' : error.message);
     }
-    return { text: root.text, generation: run.generation };
+    const { text } = root;
+    // Within a block that is collected first, the positions are those that Jinja2 counts: of the text so far.
+    const generation = run.generation.map(({ start, length }): [number, number] => {
+      const inside = sliceText(text.slice(start), new Slice(0, length, null));
+      return [start, start + inside.length];
+    });
+    return { text, generation };
   }
 }

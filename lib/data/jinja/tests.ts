@@ -7,6 +7,7 @@ import { textPredicates } from './text.js';
 import {
   Dict,
   Float,
+  hashKey,
   isNumber,
   iterableOf,
   type Kwargs,
@@ -53,7 +54,7 @@ const PLAIN: Readonly<Record<string, Test>> = {
   escaped: (value) => value instanceof Markup,
   even: (value) => equal(remainder(value, 2), 0),
   false: (value) => value === false,
-  filter: (value) => knownFilters.has(value as string),
+  filter: (value) => knownFilters.has(hashKey(value) as string),
   float: (value) => value instanceof Float,
   integer: isWhole,
   iterable: (value) =>
@@ -65,7 +66,7 @@ const PLAIN: Readonly<Record<string, Test>> = {
   odd: (value) => equal(remainder(value, 2), 1),
   sequence: isSequence,
   string: (value) => typeof value === 'string' || value instanceof Markup,
-  test: (value) => isTestName(value as string),
+  test: (value) => isTestName(hashKey(value) as string),
   true: (value) => value === true,
   undefined: (value) => value instanceof Undefined,
   upper: (value) => isDigits(value, 'isupper'),

@@ -1,19 +1,22 @@
-import { notSupported, TemplateError, valueError } from './errors.js';
+import { notSupported, TemplateError, typeError, valueError } from './errors.js';
+import { percentFormat } from './format.js';
 import { PYTHON_SPACE } from './lexer.js';
 import { checkLength } from './limits.js';
 import { asInt, fixed, int, needInt, readFloat, readInt, toFloat } from './numbers.js';
-import { sliceText } from './operators.js';
+import { binary, compareBy, sliceText } from './operators.js';
 import { str } from './print.js';
-import { lower, needText, split, splitLines, strip } from './text.js';
+import { lower } from './letter-case.js';
+import { needText, split, splitLines, strip } from './text.js';
 import {
   Dict,
   Float,
   isNumber,
+  iterableOf,
   lengthOf,
   listOf,
   Markup,
   Slice,
-  textLength,
+  typeName,
   Undefined,
   type Value,
 } from './values.js';
@@ -28,8 +31,8 @@ export function soft(value: Value): string {
 
 export function toInt(value: Value, otherwise: Value, base: number): Value {
   if (value instanceof Undefined) value.fail();
-  if (typeof value === 'string') {
-    const text = strip(value, null, true, true);
+  if (typeof value === 'string' || value instanceof Markup) {
+    const text = strip(str(value), null, true, true);
     const whole = readInt(text, base);
     if (whole !== undefined) return whole;
     const x = readFloat(text);
@@ -46,8 +49,8 @@ export function toInt(value: Value, otherwise: Value, base: number): Value {
 
 export function toFloatValue(value: Value, otherwise: Value): Value {
   if (value instanceof Undefined) value.fail();
-  if (typeof value === 'string') {
-    const x = readFloat(strip(value, null, true, true));
+  if (typeof value === 'string' || value instanceof Markup) {
+    const x = readFloat(strip(str(value), null, true, true));
     return x === undefined ? otherwise : new Float(x);
   }
   return isNumber(value) ? new Float(toFloat(value)) : otherwise;
@@ -64,13 +67,21 @@ export function indent(value: Value, width: Value, isFirst: boolean, isBlank: bo
   return isFirst ? space + indented : indented;
 }
 
-export function truncate(text: string, length: number, isCut: boolean, end: string, leeway: number): string {
-  const room = length - textLength(end);
-  if (room < 0 || leeway < 0)
+export function truncate(value: Value, length: Value, isCut: boolean, end: Value, leeway: Value): Value {
+  const given = lengthOf(value);
+  const endLength = lengthOf(end);
+  if (endLength === undefined) throw typeError(`object of type '${typeName(end)}' has no len()`);
+  if (compareBy('<', length, endLength) || compareBy('<', leeway, 0))
     throw new TemplateError('AssertionError: expected length >= len(end), leeway >= 0');
-  if (textLength(text) <= length + leeway) return text;
-  const head = sliceText(text, new Slice(0, room, null));
-  return (isCut ? head : (split(head, ' ', 1, true)[0] ?? '')) + end;
+  if (given === undefined) throw typeError(`object of type '${typeName(value)}' has no len()`);
+  if (compareBy('<=', given, binary('+', length, leeway, percentFormat))) return value;
+  // A list would be cut, but nothing can be written behind it.
+  if (value instanceof Markup || end instanceof Markup) throw notSupported('truncating safe text');
+  const head = sliceText(
+    needText(value, 'what is truncated'),
+    new Slice(0, needInt(length) - endLength, null),
+  );
+  return (isCut ? head : (split(head, ' ', 1, true)[0] ?? '')) + needText(end, 'end');
 }
 
 const HTML: Readonly<Record<string, string>> = {
@@ -92,10 +103,15 @@ export function quoteUrl(value: Value, isQuery: boolean): string {
 }
 
 export function urlEncode(value: Value): string {
-  if (typeof value === 'string' || lengthOf(value) === undefined) return quoteUrl(value, false);
+  if (typeof value === 'string' || value instanceof Markup || iterableOf(value) === undefined)
+    return quoteUrl(value, false);
   const items = value instanceof Dict ? [...value.entries()] : listOf(value).map(listOf);
   return items
-    .map(([key, item]) => `${quoteUrl(key as Value, true)}=${quoteUrl(item as Value, true)}`)
+    .map((pair) => {
+      const [key, item] = pair;
+      if (pair.length !== 2) throw valueError(`${pair.length} values to unpack, expected 2`);
+      return `${quoteUrl(key as Value, true)}=${quoteUrl(item as Value, true)}`;
+    })
     .join('&');
 }
 

@@ -1,9 +1,10 @@
 import { notSupported, typeError, valueError } from './errors.js';
+import { capitalize, caseFold, isTitle, lower, swapCase, title } from './letter-case.js';
 import { PYTHON_SPACE } from './lexer.js';
 import { checkLength } from './limits.js';
 import { needInt } from './numbers.js';
 import { sliceText } from './operators.js';
-import { hasSurrogates, iterate, Slice, textLength, Tuple, typeName, type Value } from './values.js';
+import { hasSurrogates, iterate, Markup, Slice, textLength, Tuple, typeName, type Value } from './values.js';
 
 // Python's methods of str. Positions are code points.
 
@@ -11,6 +12,7 @@ const SPACE = new RegExp(`[${PYTHON_SPACE}]`);
 const SPACES = new RegExp(`[${PYTHON_SPACE}]+`);
 
 export function needText(value: Value | undefined, what: string): string {
+  if (value instanceof Markup) throw notSupported(`safe text as ${what}`);
   if (typeof value !== 'string') {
     throw typeError(`${what} must be str, not ${value === undefined ? 'missing' : typeName(value)}`);
   }
@@ -131,37 +133,6 @@ export function join(separator: string, texts: Iterable<string>): string {
   return parts.join(separator);
 }
 
-/** Digraphs whose title case is neither upper nor lower case. */
-const TITLE_CASE: Readonly<Record<string, string>> = Object.fromEntries(
-  ['\u01c4\u01c5\u01c6', '\u01c7\u01c8\u01c9', '\u01ca\u01cb\u01cc', '\u01f1\u01f2\u01f3'].flatMap((forms) =>
-    Array.from(forms, (form) => [form, forms.charAt(1)]),
-  ),
-);
-
-function titleCase(char: string): string {
-  const known = TITLE_CASE[char];
-  if (known !== undefined) return known;
-  // Georgian letters have upper case forms that titles do not use.
-  if (/[\u10d0-\u10ff]/.test(char)) return char;
-  const [first = '', ...rest] = Array.from(char.toUpperCase());
-  return first + rest.join('').toLowerCase();
-}
-
-export function capitalize(text: string): string {
-  const [first = ''] = Array.from(text.slice(0, 2));
-  return titleCase(first) + lower(text).slice(lower(first).length);
-}
-
-export const lower = (text: string): string => text.toLowerCase();
-
-/** Words are runs of cased letters: "they're" has two. */
-function title(text: string): string {
-  return text.replace(/\p{Cased}+/gu, (run) => {
-    const [first = ''] = Array.from(run.slice(0, 2));
-    return titleCase(first) + lower(run.slice(first.length));
-  });
-}
-
 export function pad(text: string, width: number, fill: string, side: 'left' | 'right' | 'center'): string {
   const missing = checkLength(width) - textLength(text);
   if (missing <= 0) return text;
@@ -173,7 +144,7 @@ export function pad(text: string, width: number, fill: string, side: 'left' | 'r
 }
 
 const fillOf = (value: Value | undefined): string => {
-  const fill = needText(value ?? ' ', 'the fill character');
+  const fill = needText(value === undefined ? ' ' : value, 'the fill character');
   if (textLength(fill) !== 1) throw typeError('The fill character must be exactly one character long');
   return fill;
 };
@@ -187,8 +158,10 @@ function part(
   const length = textLength(text);
   const from = start === undefined || start === null ? 0 : needInt(start);
   const offset = Math.max(0, from < 0 ? from + length : from);
-  if (offset > length) return { part: '', offset: Number.NaN };
-  return { part: sliceText(text, new Slice(offset, end ?? null, null)), offset };
+  const given = end === undefined || end === null ? length : needInt(end);
+  const stop = Math.min(length, Math.max(0, given < 0 ? given + length : given));
+  if (offset > stop) return { part: '', offset: Number.NaN };
+  return { part: sliceText(text, new Slice(offset, stop, null)), offset };
 }
 
 function find(text: string, args: readonly (Value | undefined)[], fromRight: boolean): number {
@@ -222,11 +195,11 @@ const every = (set: string) => {
   return (text: string) => pattern.test(text);
 };
 
-/** Ideographs can be numbers in Python; which ones is not in JavaScript's tables. */
-const withoutIdeographs = (name: string, test: (text: string) => boolean) => (text: string) => {
-  if (!test(text) && /\p{Script=Han}/u.test(text)) throw notSupported(`${name} of Chinese characters`);
-  return test(text);
-};
+/** Ideographs that are numbers. */
+const HAN_NUMBER =
+  '㐅㒃㠪㭍一七万三九二五亖亿什仟仨伍佰億兆兩八六十千卄卅卌叁参參叄四壱壹幺廾廿弌弍弎弐拾捌柒漆玖百肆萬貮貳贰阡陆陌陸零' +
+  '\uf96b\uf973\uf978\uf9b2\uf9d1\uf9d3\uf9fd\u{20001}\u{20064}\u{200e2}\u{20121}\u{2092a}\u{20983}' +
+  '\u{2098c}\u{2099c}\u{20aea}\u{20afd}\u{20b19}\u{22390}\u{22998}\u{23b1b}\u{2626d}\u{2f890}';
 
 const isCased = (text: string, other: RegExp, wanted: RegExp) => wanted.test(text) && !other.test(text);
 
@@ -234,21 +207,16 @@ export const textPredicates: Readonly<Record<string, (text: string) => boolean>>
   isalpha: every('\\p{L}'),
   isdecimal: every('\\p{Nd}'),
   isdigit: every(`\\p{Nd}${OTHER_DIGIT}`),
-  isnumeric: withoutIdeographs('isnumeric', every('\\p{N}')),
+  isnumeric: every(`\\p{N}${HAN_NUMBER}`),
   isalnum: every('\\p{L}\\p{N}'),
   isspace: every(PYTHON_SPACE),
   isascii: (text) => /^[\0-\x7f]*$/.test(text),
   isprintable: (text) => !/(?! )[\p{C}\p{Z}]/u.test(text),
-  isidentifier: (text) => /^[\p{ID_Start}_]\p{ID_Continue}*$/u.test(text),
+  isidentifier: (text) => /^[\p{XID_Start}_]\p{XID_Continue}*$/u.test(text),
   islower: (text) => isCased(text, /[\p{Uppercase}\p{Lt}]/u, /\p{Lowercase}/u),
   isupper: (text) => isCased(text, /[\p{Lowercase}\p{Lt}]/u, /\p{Uppercase}/u),
-  istitle: (text) => /\p{Cased}/u.test(text) && title(text) === text,
+  istitle: isTitle,
 };
-
-const swapCase = (text: string): string =>
-  Array.from(text, (char) => (/\p{Uppercase}/u.test(char) ? char.toLowerCase() : char.toUpperCase())).join(
-    '',
-  );
 
 function expandTabs(text: string, size: number): string {
   let column = 0;
@@ -369,8 +337,3 @@ export const textMethods: ReadonlyMap<string, TextMethod> = new Map<string, Text
   ['upper', ['', (s) => s.toUpperCase()]],
   ['zfill', ['width /', (s, width) => zeroFill(s, needInt(width ?? null))]],
 ]);
-
-function caseFold(text: string): string {
-  if (/[^\0-\x7f\u00df]/.test(text)) throw notSupported('casefold of letters beyond ASCII');
-  return text.toLowerCase().replaceAll('\u00df', 'ss');
-}

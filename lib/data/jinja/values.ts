@@ -145,7 +145,7 @@ export class Callable extends PyObject {
   }
 }
 
-type HashKey = string | number | bigint | null | symbol | PyObject;
+type HashKey = string | number | bigint | null | symbol | PyObject | Iterator | View;
 
 /** Equal for values that are equal and hash alike in Python: 1, 1.0 and True are one key. */
 export function hashKey(value: Value): HashKey {
@@ -159,16 +159,29 @@ export function hashKey(value: Value): HashKey {
   }
   if (value instanceof Markup) return value.text;
   if (value instanceof Undefined) return Symbol.for('undefined');
-  if (value instanceof PyObject) return value;
+  if (value instanceof PyObject || value instanceof Iterator) return value;
+  if (value instanceof View && value.kind === 'values') return value;
+  if (value instanceof Range) {
+    const { length, start, step } = value;
+    return Symbol.for(`range(${length}, ${length > 0 ? start : 0}, ${length > 1 ? step : 0})`);
+  }
   if (value instanceof Tuple) {
     const keys = value.items.map((item) => {
       const key = hashKey(item);
-      if (key instanceof PyObject) throw notSupported(`a tuple with a ${key.typeName} as a key`);
+      if (typeof key === 'object' && key !== null)
+        throw notSupported(`a tuple with a ${typeName(key)} as a key`);
       return `${typeof key}:${String(key)}`;
     });
     return Symbol.for(JSON.stringify(keys));
   }
   throw typeError(`unhashable type: '${typeName(value)}'`);
+}
+
+/** Whether Python takes it as the key of a dict. */
+export function isHashable(value: Value): boolean {
+  if (value instanceof Tuple) return value.items.every(isHashable);
+  if (value instanceof View) return value.kind === 'values';
+  return !(Array.isArray(value) || value instanceof Dict || value instanceof Slice);
 }
 
 export class Dict {
@@ -258,8 +271,9 @@ export function iterableOf(value: Value): Iterable<Value> | undefined {
 
 export function iterate(value: Value): Iterable<Value> {
   const iterable = iterableOf(value);
-  if (iterable === undefined) throw typeError(`'${typeName(value)}' object is not iterable`);
-  return iterable;
+  if (iterable !== undefined) return iterable;
+  if (typeName(value) === 'LoopContext') throw notSupported('reading a loop ahead by its own object');
+  throw typeError(`'${typeName(value)}' object is not iterable`);
 }
 
 export function listOf(value: Value): Value[] {
