@@ -15,6 +15,7 @@ measures what the GPU reaches and the rows of the bench, the most telling first.
 
   --out DIR         check.json, rows.json, tests.json and logs; default gpu-check
   --total SECONDS   ends within so many, 420; a row is not begun that is expected to take longer than what is left
+  --limit SECONDS   of the tests and of a demo, which run side by side, 150: what hangs must leave time for the rows
   --part LIST       of build, tests, demo, rows; default all
   --merge DIR       of an earlier command: what passed there is not repeated; may be given more than once
   --tests LIST      some files of test/cuda-device in place of all
@@ -31,8 +32,6 @@ const DTYPES = ['float32', 'bfloat16'];
 const CPU_DEMO = path.join(ROOT, 'bench', 'results', 'demo-cpu.json');
 /** Writing what is known, and ending programs. */
 const END_SECONDS = 3;
-/** Of tests and of a demo, which run side by side, at most: what hangs must leave time for the rows. */
-const MOST_SECONDS = 150;
 /** After which a test that says nothing is ended. */
 const STALL_SECONDS = 60;
 
@@ -40,6 +39,7 @@ const { values: options } = parseArgs({
   options: {
     out: { type: 'string', default: 'gpu-check' },
     total: { type: 'string', default: '420' },
+    limit: { type: 'string', default: '150' },
     part: { type: 'string', default: PARTS.join(',') },
     merge: { type: 'string', multiple: true, default: [] },
     tests: { type: 'string', default: '' },
@@ -182,14 +182,14 @@ async function tests() {
     '--out',
     folder,
     '--total',
-    String(Math.min(left(), MOST_SECONDS)),
+    String(Math.min(left(), Number(options.limit))),
   ];
   const env = isOnGpu ? {} : { CREAM_TEST_GPU: 'emulated' };
   const file = path.join(out, 'tests.log');
   const { text, seconds } = await run(
     process.execPath,
     [path.join(__dirname, 'run-tests.cjs'), ...parameters, ...names],
-    { file, seconds: Math.min(left(), MOST_SECONDS + END_SECONDS), env },
+    { file, seconds: Math.min(left(), Number(options.limit) + END_SECONDS), env },
   );
   const found = readJson(path.join(folder, 'tests.json'));
   if (found === undefined) return keep('tests', { isOk: false, seconds }, tail(text, 10));
@@ -216,7 +216,7 @@ async function demo(dtype) {
   const parameters = ['demo', '--device', options.device, '--dtype', dtype, '--output', folder, '-q'];
   const cream = path.join(ROOT, 'dist', 'bin', 'cream.js');
   const { status, text, isLate, seconds } = await run(process.execPath, [cream, ...parameters], {
-    seconds: Math.min(left(), MOST_SECONDS),
+    seconds: Math.min(left(), Number(options.limit)),
   });
   if (status !== 0) {
     const why = isLate ? ['it did not end in time'] : tail(text, 10);
