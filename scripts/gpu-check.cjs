@@ -151,6 +151,21 @@ function readAhead() {
   running.add(reader);
 }
 
+/** What the build waited for longest: object, its seconds, and when it was there. */
+function slowestObjects() {
+  const file = path.join(ROOT, 'build', '.ninja_log');
+  if (!fs.existsSync(file)) return []; // built by make
+  return fs
+    .readFileSync(file, 'utf8')
+    .split('\n')
+    .map((line) => line.split('\t'))
+    .filter((fields) => fields.length > 3)
+    .map(([begin, end, , name]) => ({ name: path.basename(name), begin: begin / 1e3, end: end / 1e3 }))
+    .sort((a, b) => b.end - b.begin - (a.end - a.begin))
+    .slice(0, 6)
+    .map(({ name, begin, end }) => `${name} ${(end - begin).toFixed(0)} s (at ${end.toFixed(0)} s)`);
+}
+
 async function build() {
   if (fs.existsSync(native().ADDON) && native().isCurrent({})) {
     keep('build', { isOk: true, seconds: 0, isThere: true });
@@ -165,7 +180,9 @@ async function build() {
   const file = path.join(out, 'install.log');
   readAhead();
   const { status, seconds, text } = await run('sh', ['install.sh'], { file, seconds: left(), env });
-  keep('build', { isOk: status === 0, seconds, archs }, status === 0 ? [] : tail(text, 30));
+  const slowest = slowestObjects();
+  const lines = status === 0 ? [`  slowest: ${slowest.join(', ')}`] : tail(text, 30);
+  keep('build', { isOk: status === 0, seconds, archs, slowest }, lines);
 }
 
 const isOnGpu = options.device.startsWith('cuda');
