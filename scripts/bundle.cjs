@@ -141,6 +141,8 @@ async function main() {
     const { commit } = await import('../bench/report.mjs');
     fs.writeFileSync(path.join(out, 'COMMIT'), `${commit() ?? 'unknown'}\n`);
     for (const folder of FOLDERS) copy(folder, path.join(out, folder), isUseful);
+    // The page of reports, which a package has in lib; here lib is dist/lib.
+    copy('lib/report/page', path.join(out, 'dist', 'lib', 'report', 'page'), isUseful);
     const packages = new Set([...productionPackages(), ...testPackages(work)]);
     for (const folder of packages) copy(folder, path.join(out, folder), isUseful);
     log(`${packages.size} packages`);
