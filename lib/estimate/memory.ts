@@ -133,7 +133,7 @@ export function memoryOf(
           what: `activations of ${Math.round(rows)} tokens`,
           bytes: rows * workingBytesPerRow(model, dtype),
         },
-        { what: 'chunk of logits', bytes: headBytes(model, 'score', { engine, dtype, rows }) },
+        { what: 'chunk of logits', bytes: headBytes(model, 'score', { engine, rows }) },
       ]),
     );
   }

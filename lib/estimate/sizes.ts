@@ -111,28 +111,29 @@ export function adapterParameters(config: ModelConfig, lora: LoraOptions | undef
   return config.numLayers * lora.rank * lora.targetModules.reduce((sum, module) => sum + sides[module], 0);
 }
 
-const HEAD_ROWS = { cpu: 512, gpu: 8192, gpuFrozen: 2048 } as const;
+const HEAD_ROWS = { cpu: 512, gpu: 4096, gpuFrozen: 1024 } as const;
 
 interface HeadUse {
   engine: EngineKind;
-  dtype: Dtype;
   rows: number;
   /** Adapters are trained, not the head. */
   isFrozen?: boolean;
 }
 
-/** One chunk of logits, and its gradient in training, in bytes. On a GPU the gradient takes the logits' place. */
+/**
+ * One chunk of logits, float32 whatever the weights' type, and its gradient in training, in bytes. On a GPU the gradient
+ * takes the logits' place.
+ */
 export function headBytes(
   { vocabSize }: ModelConfig,
   purpose: 'score' | 'train',
-  { engine, dtype, rows, isFrozen = false }: HeadUse = {
+  { engine, rows, isFrozen = false }: HeadUse = {
     engine: 'cpu',
-    dtype: 'float32',
     rows: Number.POSITIVE_INFINITY,
   },
 ): number {
   const most = isFrozen ? HEAD_ROWS.gpuFrozen : HEAD_ROWS.gpu;
-  if (engine === 'gpu') return Math.min(most, rows) * vocabSize * bytesOf(dtype);
+  if (engine === 'gpu') return Math.min(most, rows) * vocabSize * 4;
   return HEAD_ROWS.cpu * vocabSize * 4 * (purpose === 'train' ? 2 : 1);
 }
 

@@ -58,7 +58,7 @@ export function trainingMemory(
     },
     {
       what: 'chunk of logits and its gradient',
-      bytes: headBytes(model, 'train', { engine, dtype, rows, isFrozen: lora !== undefined }),
+      bytes: headBytes(model, 'train', { engine, rows, isFrozen: lora !== undefined }),
     },
   );
   return parts;

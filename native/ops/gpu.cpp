@@ -46,11 +46,14 @@ std::vector<int32_t> tokens_of(const std::vector<Target>& targets) {
   return tokens;
 }
 
-// Calls body(begin, logits [rows, V]) for each chunk of rows; one buffer serves all chunks.
+// Calls body(begin, logits [rows, V]) for each chunk of rows; one buffer serves all chunks. Logits are
+// float32 for bfloat16 operands too: at a size of 16 a step of bfloat16 is 0.125, which would move a
+// log-prob.
 template <typename Body>
 void for_chunks(const at::Tensor& hidden, const at::Tensor& head, int64_t chunk_rows, const Body& body) {
   const int64_t rows = hidden.size(0);
-  const auto buffer = at::empty({std::min(chunk_rows, rows), head.size(0)}, head.options());
+  const auto floats = head.options().dtype(at::kFloat);
+  const auto buffer = at::empty({std::min(chunk_rows, rows), head.size(0)}, floats);
   for (int64_t begin = 0; begin < rows; begin += chunk_rows) {
     const int64_t size = std::min(chunk_rows, rows - begin);
     at::Tensor logits = buffer.narrow(0, 0, size);
@@ -209,10 +212,9 @@ TokenLogprobs token_logprobs(const at::Tensor& hidden, const at::Tensor& head,
   at::Tensor lse = at::empty({hidden.size(0)}, floats);
   at::Tensor logprobs = at::empty({static_cast<int64_t>(targets.size())}, floats);
   for_chunks(hidden, head, chunk_rows, [&](int64_t begin, const at::Tensor& logits) {
-    lse_and_gather(lse.data_ptr<float>() + begin, logprobs.data_ptr<float>(), logits.const_data_ptr(),
-                   dtype_of(logits), logits.size(0), logits.size(1),
-                   device_starts.const_data_ptr<int64_t>() + begin, device_tokens.const_data_ptr<int32_t>(),
-                   stream_of(hidden));
+    lse_and_gather(lse.data_ptr<float>() + begin, logprobs.data_ptr<float>(), logits.const_data_ptr<float>(),
+                   logits.size(0), logits.size(1), device_starts.const_data_ptr<int64_t>() + begin,
+                   device_tokens.const_data_ptr<int32_t>(), stream_of(hidden));
   });
   return {on_host<float>(logprobs), on_host<float>(lse)};
 }
@@ -228,12 +230,15 @@ at::Tensor token_logprobs_backward(const at::Tensor& hidden, const at::Tensor& h
   const at::Tensor device_lse = beside(hidden, lse.data(), lse.size());
   at::Tensor d_hidden = at::empty_like(hidden);
   for_chunks(hidden, head, chunk_rows, [&](int64_t begin, const at::Tensor& logits) {
-    dlogits(logits.data_ptr(), dtype_of(logits), logits.size(0), logits.size(1),
+    dlogits(logits.data_ptr<float>(), dtype_of(hidden), logits.size(0), logits.size(1),
             device_lse.const_data_ptr<float>() + begin, device_starts.const_data_ptr<int64_t>() + begin,
             device_tokens.const_data_ptr<int32_t>(), device_weights.const_data_ptr<float>(),
             stream_of(hidden));
-    d_hidden.narrow(0, begin, logits.size(0)).copy_(linear_backward_input(logits, head));
-    if (d_head.defined()) linear_backward_weight(logits, hidden.narrow(0, begin, logits.size(0)), d_head, {});
+    const at::Tensor gradient = logits.view(hidden.scalar_type()).narrow(1, 0, head.size(0));
+    d_hidden.narrow(0, begin, logits.size(0)).copy_(linear_backward_input(gradient, head));
+    if (d_head.defined()) {
+      linear_backward_weight(gradient, hidden.narrow(0, begin, logits.size(0)), d_head, {});
+    }
   });
   return d_hidden;
 }

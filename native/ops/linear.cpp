@@ -69,6 +69,8 @@ void linear_out(at::Tensor& out, const at::Tensor& x, const at::Tensor& w, const
     float_linear_out(out, x, w, bias);
   } else if (bias.defined()) {
     at::addmm_out(out, bias, x, w.t());
+  } else if (out.scalar_type() != x.scalar_type()) {
+    at::mm_out(out, x, w.t(), out.scalar_type());
   } else {
     at::mm_out(out, x, w.t());
   }

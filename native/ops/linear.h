@@ -14,7 +14,7 @@ namespace cream {
 at::Tensor linear(const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias = {});
 
 // The same into `out` [R, N], which may be a view with row stride >= N. Float32 for bfloat16 operands:
-// nothing is rounded (on the CPU).
+// nothing is rounded (on a GPU without a bias alone).
 void linear_out(at::Tensor& out, const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias = {});
 
 // Gradient by the input: dy [R, N], w [N, K] -> [R, K] of dy's type.

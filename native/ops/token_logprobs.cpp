@@ -21,7 +21,7 @@ namespace {
 // Refuses what does not fit together, and puts in the device's own chunk where none was named.
 void check(const at::Tensor& hidden, const at::Tensor& head, const std::vector<Target>& targets,
            int64_t& chunk_rows) {
-  if (chunk_rows == kAutoChunk) chunk_rows = gpu::active(hidden) ? 8192 : 512;
+  if (chunk_rows == kAutoChunk) chunk_rows = gpu::active(hidden) ? 4096 : 512;
   TORCH_CHECK_VALUE(hidden.dim() == 2 && head.dim() == 2 && hidden.size(1) == head.size(1),
                     "token_logprobs: hidden must be [S, C] and head [V, C], got ", hidden.sizes(), " and ",
                     head.sizes());

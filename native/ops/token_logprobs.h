@@ -9,7 +9,7 @@
 
 namespace cream {
 
-// Rows of logits at a time where the caller names none: 512 on the CPU, 8192 on a GPU.
+// Rows of logits at a time where the caller names none: 512 on the CPU, 4096 on a GPU.
 inline constexpr int64_t kAutoChunk = 0;
 
 // Asks for log p(token) under the softmax of row `row` of hidden @ head^T. A row may be asked for several
@@ -24,7 +24,7 @@ struct TokenLogprobs {
   std::vector<float> lse;       // [S] natural log-sum-exp of each row's logits, float32
 };
 
-//   hidden [S, C], head [V, C], one dtype; targets sorted by row. Softmax and log in float32.
+//   hidden [S, C], head [V, C], one dtype; targets sorted by row. Logits, softmax and log in float32.
 TokenLogprobs token_logprobs(const at::Tensor& hidden, const at::Tensor& head,
                              const std::vector<Target>& targets, int64_t chunk_rows = kAutoChunk);
 

@@ -79,7 +79,7 @@ void accumulate(const Pass& pass, const std::vector<MicroBatch>& parts, StepMetr
   const at::Tensor d_head = pass.grads.weights == nullptr ? at::Tensor() : pass.grads.weights->head;
   // Large chunks are for the head's gradient, which every chunk adds to.
   const bool is_small_chunk = gpu::active(weights.flat) && weights.adapter != nullptr;
-  const int64_t chunk_rows = is_small_chunk ? 2048 : kAutoChunk;
+  const int64_t chunk_rows = is_small_chunk ? 1024 : kAutoChunk;
   for (const MicroBatch& part : parts) {
     if (pass.cancelled && pass.cancelled->load()) throw Cancelled();
     ResponsePack packed;

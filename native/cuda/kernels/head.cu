@@ -20,20 +20,20 @@ __device__ __forceinline__ Sum joined(Sum a, Sum b) {
   return {top, a.sum * expf(a.top - top) + b.sum * expf(b.top - top)};
 }
 
-template <typename T, int kSize>
+template <int kSize>
 __global__ void __launch_bounds__(kHeadThreads)
-    lse_kernel(float* lse, float* logprobs, const T* logits, int64_t vocab, const int64_t* starts,
+    lse_kernel(float* lse, float* logprobs, const float* logits, int64_t vocab, const int64_t* starts,
                const int32_t* tokens) {
   const int64_t row = blockIdx.x;
-  const T* values = logits + row * vocab;
+  const float* values = logits + row * vocab;
   Sum mine{-INFINITY, 0};
   for (int64_t v = static_cast<int64_t>(threadIdx.x) * kSize; v < vocab; v += kHeadThreads * kSize) {
-    const auto x = load<T, kSize>(values + v);
-    float top = as_float(x.at[0]);
-    for (int i = 1; i < kSize; ++i) top = fmaxf(top, as_float(x.at[i]));
+    const auto x = load<float, kSize>(values + v);
+    float top = x.at[0];
+    for (int i = 1; i < kSize; ++i) top = fmaxf(top, x.at[i]);
     if (top == -INFINITY) continue;
     float sum = 0;
-    for (int i = 0; i < kSize; ++i) sum += expf(as_float(x.at[i]) - top);
+    for (int i = 0; i < kSize; ++i) sum += expf(x.at[i] - top);
     mine = joined(mine, {top, sum});
   }
   for (int lanes = kLanes / 2; lanes > 0; lanes /= 2) {
@@ -48,48 +48,64 @@ __global__ void __launch_bounds__(kHeadThreads)
   const float result = total.top + logf(total.sum);
   if (threadIdx.x == 0) lse[row] = result;
   for (int64_t i = starts[row] + threadIdx.x; i < starts[row + 1]; i += kHeadThreads)
-    logprobs[i] = as_float(values[tokens[i]]) - result;
+    logprobs[i] = values[tokens[i]] - result;
 }
 
-template <typename T, int kSize>
+// A thread takes kSize neighbours at a time, read kRead at a time. The gradients of a type of half the size
+// land on floats that the block read in this step or before: the barrier keeps stores behind those reads.
+template <typename T, int kSize, int kRead>
 __global__ void __launch_bounds__(kHeadThreads)
-    dlogits_kernel(T* logits, int64_t vocab, const float* lse, const int64_t* starts, const int32_t* tokens,
-                   const float* weights) {
+    dlogits_kernel(float* logits, int64_t vocab, const float* lse, const int64_t* starts,
+                   const int32_t* tokens, const float* weights) {
   const int64_t row = blockIdx.x;
-  T* values = logits + row * vocab;
+  const float* values = logits + row * vocab;
+  T* gradients = reinterpret_cast<T*>(logits + row * vocab);
+  const int64_t first = starts[row], last = starts[row + 1];
   float total = 0;
-  for (int64_t i = starts[row]; i < starts[row + 1]; ++i) total += weights[i];
+  for (int64_t i = first; i < last; ++i) total += weights[i];
   const float shift = lse[row];
-  for (int64_t v = static_cast<int64_t>(threadIdx.x) * kSize; v < vocab; v += kHeadThreads * kSize) {
-    auto x = load<T, kSize>(values + v);
-    for (int i = 0; i < kSize; ++i) x.at[i] = rounded<T>(-total * expf(as_float(x.at[i]) - shift));
-    store(values + v, x);
+  for (int64_t begin = 0; begin < vocab; begin += kHeadThreads * kSize) {
+    const int64_t v = begin + static_cast<int64_t>(threadIdx.x) * kSize;
+    float x[kSize];
+    if (v < vocab) {
+      for (int part = 0; part < kSize; part += kRead) {
+        const auto some = load<float, kRead>(values + v + part);
+        for (int i = 0; i < kRead; ++i) x[part + i] = some.at[i];
+      }
+    }
+    if constexpr (sizeof(T) < sizeof(float)) __syncthreads();
+    if (v >= vocab) continue;
+    for (int i = 0; i < kSize; ++i) x[i] = -total * expf(x[i] - shift);
+    for (int64_t target = first; target < last; ++target) {
+      const int64_t offset = tokens[target] - v;
+      if (offset < 0 || offset >= kSize) continue;
+      const float weight = weights[target];
+      for (int i = 0; i < kSize; ++i) x[i] += i == offset ? weight : 0.0f;
+    }
+    Values<T, kSize> rounded_once;
+    for (int i = 0; i < kSize; ++i) rounded_once.at[i] = rounded<T>(x[i]);
+    store(gradients + v, rounded_once);
   }
-  __syncthreads();
-  if (threadIdx.x != 0) return;
-  for (int64_t i = starts[row]; i < starts[row + 1]; ++i)
-    values[tokens[i]] = rounded<T>(as_float(values[tokens[i]]) + weights[i]);
 }
 
 }  // namespace
 
-void lse_and_gather(float* lse, float* logprobs, const void* logits, Dtype dtype, int64_t rows, int64_t vocab,
+void lse_and_gather(float* lse, float* logprobs, const float* logits, int64_t rows, int64_t vocab,
                     const int64_t* starts, const int32_t* tokens, Stream stream) {
   if (rows == 0) return;
-  with_access(dtype, is_aligned({logits}, {vocab}, bytes_of(dtype)), [&](auto zero, auto size) {
-    using T = decltype(zero);
-    launch(&lse_kernel<T, decltype(size)::value>, static_cast<unsigned>(rows), kHeadThreads, 0, stream, lse,
-           logprobs, static_cast<const T*>(logits), vocab, starts, tokens);
-  });
+  const auto kernel = is_aligned({logits}, {vocab}, sizeof(float)) ? &lse_kernel<4> : &lse_kernel<1>;
+  launch(kernel, static_cast<unsigned>(rows), kHeadThreads, 0, stream, lse, logprobs, logits, vocab, starts,
+         tokens);
 }
 
-void dlogits(void* logits, Dtype dtype, int64_t rows, int64_t vocab, const float* lse, const int64_t* starts,
-             const int32_t* tokens, const float* weights, Stream stream) {
+void dlogits(float* logits, Dtype gradient, int64_t rows, int64_t vocab, const float* lse,
+             const int64_t* starts, const int32_t* tokens, const float* weights, Stream stream) {
   if (rows == 0) return;
-  with_access(dtype, is_aligned({logits}, {vocab}, bytes_of(dtype)), [&](auto zero, auto size) {
-    using T = decltype(zero);
-    launch(&dlogits_kernel<T, decltype(size)::value>, static_cast<unsigned>(rows), kHeadThreads, 0, stream,
-           static_cast<T*>(logits), vocab, lse, starts, tokens, weights);
+  // The stride of what is stored decides: 8 bfloat16 or 4 float32 are 16 bytes.
+  with_access(gradient, is_aligned({logits}, {vocab}, bytes_of(gradient)), [&](auto zero, auto size) {
+    constexpr int kSize = decltype(size)::value;
+    launch(&dlogits_kernel < decltype(zero), kSize, kSize == 8 ? 4 : kSize >, static_cast<unsigned>(rows),
+           kHeadThreads, 0, stream, logits, vocab, lse, starts, tokens, weights);
   });
 }
 
