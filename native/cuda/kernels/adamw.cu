@@ -9,7 +9,8 @@ namespace cream::gpu {
 namespace {
 
 constexpr int kWarpsPerBlock = kThreads / kLanes;
-constexpr int kSpan = 4;                     // elements per access
+constexpr int kSpan = 8;       // elements of a thread: 16 bytes of bfloat16, twice that of float32
+constexpr int kNoiseSpan = 4;  // elements that share a block of random bits
 constexpr uint32_t kMomentsStream = 0x5C0D;  // as in ops/stochastic_rounding.h
 
 // The sum over the block, in thread 0 and always in the same order.
@@ -94,18 +95,38 @@ __device__ __forceinline__ Bits4 noise_of(const bf16*, int64_t element, const Ad
       f.key[1]);
 }
 
+// Elements of a thread, by accesses of 16 bytes where there are so many.
+template <typename T, int kSize>
+struct Span {
+  static constexpr int kAccess = kSize == 1 ? 1 : 16 / static_cast<int>(sizeof(T));
+  T at[kSize];
+  __device__ __forceinline__ explicit Span(const T* from) {
+    for (int part = 0; part < kSize; part += kAccess) {
+      const auto some = load<T, kAccess>(from + part);
+      for (int i = 0; i < kAccess; ++i) at[part + i] = some.at[i];
+    }
+  }
+  __device__ __forceinline__ void store_to(T* to) const {
+    for (int part = 0; part < kSize; part += kAccess) {
+      Values<T, kAccess> some;
+      for (int i = 0; i < kAccess; ++i) some.at[i] = at[part + i];
+      store(to + part, some);
+    }
+  }
+};
+
 // Updates elements [first, first + kSize); returns how many working weights changed.
 template <int kSize, typename Master, typename Gradient, typename Moment>
 __device__ __forceinline__ int update_span(const Master& master, const Optimizer<Gradient, Moment>& o,
                                            int64_t first, const AdamWFactors& f) {
-  auto weights = load<typename Master::Weight, kSize>(master.weights + first);
-  auto others = load<typename Master::Other, kSize>(master.other + first);
-  auto g = load<Gradient, kSize>(o.gradient + first);
-  auto means = load<Moment, kSize>(o.m + first);
-  auto squares = load<Moment, kSize>(o.v + first);
-  const Bits4 noise = noise_of(o.m, f.first + first, f);
+  Span<typename Master::Weight, kSize> weights(master.weights + first);
+  Span<typename Master::Other, kSize> others(master.other + first);
+  Span<Gradient, kSize> g(o.gradient + first);
+  Span<Moment, kSize> means(o.m + first), squares(o.v + first);
+  Bits4 noise{};
   int moved = 0;
   for (int i = 0; i < kSize; ++i) {
+    if (i % kNoiseSpan == 0) noise = noise_of(o.m, f.first + first + i, f);
     const float d = as_float(g.at[i]) * f.gradient_scale;
     // fmaf by name: no compiler may choose, so both kinds of master take the same bits.
     const float mean = fmaf(f.beta1, as_float(means.at[i]), f.one_minus_beta1 * d);
@@ -114,22 +135,23 @@ __device__ __forceinline__ int update_span(const Master& master, const Optimizer
     const float change = f.step_size * mean / fmaf(sqrtf(square), f.root_correction, f.epsilon);
     const float exact = fmaf(Master::joined(weights.at[i], others.at[i]), decayed, -change);
     moved += Master::split(exact, weights.at[i], others.at[i]);
-    // A span of four begins at a multiple of four; a single element picks its own word.
-    const uint32_t word = noise.at[kSize == 4 ? i : (f.first + first) % 4];
+    // A span begins at a multiple of four; a single element picks its own word.
+    const uint32_t word = noise.at[kSize == 1 ? (f.first + first) % kNoiseSpan : i % kNoiseSpan];
     keep(means.at[i], mean, word & 0xFFFFu);
     keep(squares.at[i], square, word >> 16);
     g.at[i] = rounded<Gradient>(0);
   }
-  store(o.m + first, means);
-  store(o.v + first, squares);
-  store(o.gradient + first, g);
-  store(master.weights + first, weights);
-  store(master.other + first, others);
+  means.store_to(o.m + first);
+  squares.store_to(o.v + first);
+  g.store_to(o.gradient + first);
+  weights.store_to(master.weights + first);
+  others.store_to(master.other + first);
   return moved;
 }
 
+// Three blocks a multiprocessor keep about 80 KiB of loads in flight.
 template <typename Master, typename Gradient, typename Moment, int kSize>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 3)
     adamw_kernel(Master master, Optimizer<Gradient, Moment> o, int64_t* moved, int64_t size, AdamWFactors f) {
   const int64_t begin = static_cast<int64_t>(blockIdx.x) * kAdamWBlock;
   const int64_t end = begin + kAdamWBlock < size ? begin + kAdamWBlock : size;
@@ -147,8 +169,8 @@ __global__ void __launch_bounds__(kThreads)
 
 template <typename Master>
 void update(const Master& master, const AdamWBuffers& b, const AdamWFactors& factors, Stream stream) {
-  const bool aligned =
-      is_aligned({master.weights, master.other, b.gradient, b.m, b.v}, {}, 1) && factors.first % 4 == 0;
+  const bool aligned = is_aligned({master.weights, master.other, b.gradient, b.m, b.v}, {}, 1) &&
+                       factors.first % kNoiseSpan == 0;
   with_access(b.gradient_dtype, false, [&](auto gradient, auto) {
     with_access(b.moment_dtype, false, [&](auto moment, auto) {
       using Gradient = decltype(gradient);
