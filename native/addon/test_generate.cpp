@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "generate/decode_attention.h"
+#include "generate/gpu_decoder.h"
 #include "ops/linear_rows.h"
 #include "ops/linear_rows_kernels.h"
 #include "ops/philox.h"
@@ -178,6 +179,18 @@ Napi::Value DecodeAttention(const Napi::CallbackInfo& info) {
   });
 }
 
+// _decodeRows({rows, most}) -> {bucket, fewerSlots}: rows of the recorded step for `rows` responses of at
+// most `most`; slots to try where `rows` are too many.
+Napi::Value DecodeRows(const Napi::CallbackInfo& info) {
+  return checked(info, [&](const Napi::Object& options) -> Napi::Value {
+    const int64_t rows = integer(options, "rows");
+    auto result = Napi::Object::New(info.Env());
+    result.Set("bucket", static_cast<double>(bucket_of(rows, integer(options, "most"))));
+    result.Set("fewerSlots", static_cast<double>(fewer_slots(rows)));
+    return result;
+  });
+}
+
 }  // namespace
 
 void register_generate_tests(Napi::Env env, Napi::Object exports) {
@@ -185,6 +198,7 @@ void register_generate_tests(Napi::Env env, Napi::Object exports) {
   exports.Set("_samplingDistribution", Napi::Function::New(env, SamplingDistribution));
   exports.Set("_philox", Napi::Function::New(env, Philox));
   exports.Set("_linearRows", Napi::Function::New(env, LinearRows));
+  exports.Set("_decodeRows", Napi::Function::New(env, DecodeRows));
   exports.Set("_decodeAttention", Napi::Function::New(env, DecodeAttention));
 }
 

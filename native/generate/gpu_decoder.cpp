@@ -48,6 +48,7 @@ const float* SlotSnapshot::logprobs(int64_t slot) const {
 }
 
 int64_t bucket_of(int64_t rows, int64_t most) {
+  if (rows > kFineRows) return std::min((rows + kRowGrain - 1) / kRowGrain * kRowGrain, most);
   int64_t bucket = 1;
   while (bucket < rows) bucket = bucket < 8 ? bucket * 2 : bucket % 3 == 0 ? bucket / 3 * 4 : bucket / 2 * 3;
   return std::min(bucket, most);

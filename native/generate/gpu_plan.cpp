@@ -100,6 +100,13 @@ bool GpuStepShape::covers(const GpuStepShape& wanted) const {
          pieces.response_count >= wanted.pieces.response_count;
 }
 
+int64_t fewer_slots(int64_t slots) {
+  if (slots <= 16) return slots - 1;
+  const int64_t fewer = slots * 7 / 8;
+  const int64_t grain = slots > kFineRows ? kRowGrain : slots > 32 ? 8 : 1;
+  return fewer - fewer % grain;
+}
+
 int64_t kv_token_bytes(const Model& model) {
   const ModelConfig& config = model.weights.config;
   return config.num_layers * 2 * config.kv_size() * static_cast<int64_t>(c10::elementSize(model.dtype));
@@ -153,7 +160,7 @@ GpuPlan plan_gpu_generation(const Model& model, const std::vector<GeneratePrompt
   const int64_t total_free = free_bytes(model);
   const int64_t prefill =
       forward_bytes(model, std::max(std::min(measured.total, kGpuPrefillTokens), longest));
-  for (int64_t slots = std::min(limit, power_of_two(rows));; slots = slots > 16 ? slots * 7 / 8 : slots - 1) {
+  for (int64_t slots = std::min(limit, power_of_two(rows));; slots = fewer_slots(slots)) {
     plan.step.slots = slots;
     plan.step.logits_rows =
         std::min(slots, std::max<int64_t>(16, kLogitsBytes / (config.vocab_size * int64_t{sizeof(float)})));

@@ -44,8 +44,15 @@ struct GpuPlan {
   int64_t num_positions = 0;
 };
 
-constexpr int64_t kArenaBlock = 16;          // tokens; prompts take whole blocks
+constexpr int64_t kArenaBlock = 16;  // tokens; prompts take whole blocks
+constexpr int64_t kFineRows =
+    128;  // beyond these many rows of a step their number is a multiple of kRowGrain
+constexpr int64_t kRowGrain = 32;
 constexpr int64_t kGpuPrefillTokens = 8192;  // rows of one prefill pack, unless a single prompt is longer
+
+// The number of slots to try where `slots` need too much memory. Above 128 it is a multiple of 32, of which
+// tiles of matrix products are made.
+int64_t fewer_slots(int64_t slots);
 
 // Bytes of one token's keys and values, and of a step's buffers.
 int64_t kv_token_bytes(const Model& model);
