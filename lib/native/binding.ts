@@ -43,6 +43,8 @@ export interface NativeInfo {
   cpuCapability: string;
   /** What the addon's kernels use, and the maker: `avx512_bf16 other` (native/ops/cpu_features.h). */
   cpuPath: string;
+  /** The library that GPUs multiply matrices with: `default` (LibTorch's choice), or what CREAM_BLAS says. */
+  gpuProducts: string;
   threads: number;
   cuda: boolean;
   /** Compute capabilities that the kernels are compiled for, as `80 90`; empty without CUDA. */

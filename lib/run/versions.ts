@@ -10,5 +10,10 @@ export function engineVersions(): Record<string, string> {
     const reason = isBuilt ? `${path} does not load` : `the native addon is not built (${path} is missing)`;
     throw new CreamError('ENVIRONMENT', `${reason}; run: npm run build`, { cause: problem });
   }
-  return { 'cream-lm': packageVersion(), libtorch: info.libtorch, cpu: info.cpuPath };
+  return {
+    'cream-lm': packageVersion(),
+    libtorch: info.libtorch,
+    cpu: info.cpuPath,
+    ...(info.gpuProducts === 'default' ? {} : { gpuProducts: info.gpuProducts }),
+  };
 }

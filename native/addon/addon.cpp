@@ -25,12 +25,13 @@ namespace cream::addon {
 
 namespace {
 
-// info(): {libtorch, cpuCapability, cpuPath, threads, cuda, cudaArchs, buildFlags}
+// info(): {libtorch, cpuCapability, cpuPath, gpuProducts, threads, cuda, cudaArchs, buildFlags}
 Napi::Value info(const Napi::CallbackInfo& call) {
   auto result = Napi::Object::New(call.Env());
   result.Set("libtorch", TORCH_VERSION);
   result.Set("cpuCapability", at::get_cpu_capability());
   result.Set("cpuPath", cpu::path());
+  result.Set("gpuProducts", gpu_products());
   result.Set("threads", Engine::get().threads());
 #ifdef CREAM_CUDA
   result.Set("cuda", true);
@@ -159,6 +160,7 @@ Napi::Value safetensors_header(const Napi::CallbackInfo& call) {
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   try {
     cpu::configure();
+    choose_gpu_products();
   } catch (const std::invalid_argument& error) {
     throw to_error(env, {"INVALID_ARGUMENT", error.what()});
   }

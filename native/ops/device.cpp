@@ -1,7 +1,9 @@
 #include "ops/device.h"
 
+#include <array>
 #include <cstdlib>
 #ifdef CREAM_CUDA
+#include <ATen/BlasBackend.h>
 #include <ATen/Context.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
@@ -12,6 +14,9 @@
 namespace cream {
 
 namespace {
+
+constexpr std::array<const char*, 3> kProducts{"default", "cublas", "cublaslt"};
+size_t products = 0;  // of kProducts
 
 std::string text_of(c10::Device device) { return "device '" + device.str() + "'"; }
 
@@ -122,6 +127,12 @@ void use_full_precision() {
   at::globalContext().setAllowBF16ReductionCuBLAS(false);
 }
 
+static void prefer_chosen_products() {
+  if (products == 0) return;
+  at::globalContext().setBlasPreferredBackend(products == 1 ? at::BlasBackend::Cublas
+                                                            : at::BlasBackend::Cublaslt);
+}
+
 void synchronize(c10::Device device) {
   if (!device.is_cuda()) return;
   const c10::cuda::CUDAGuard guard(device);
@@ -151,9 +162,23 @@ DeviceMemory device_memory(c10::Device) { return {}; }
 void reset_peak_memory(c10::Device) {}
 void release_cached_memory() {}
 void use_full_precision() {}
+static void prefer_chosen_products() {}
 void synchronize(c10::Device) {}
 
 #endif
+
+void choose_gpu_products() {
+  const char* value = std::getenv("CREAM_BLAS");
+  const std::string wish = value == nullptr || *value == '\0' ? kProducts[0] : value;
+  for (size_t i = 0; i < kProducts.size(); ++i) {
+    if (wish != kProducts[i]) continue;
+    products = i;
+    return prefer_chosen_products();
+  }
+  throw std::invalid_argument("CREAM_BLAS must be default, cublas or cublaslt, got '" + wish + "'");
+}
+
+const char* gpu_products() { return kProducts[products]; }
 
 c10::Device parse_device(const std::string& name) {
   if (name == "cpu") return c10::kCPU;

@@ -60,6 +60,12 @@ void release_cached_memory();
 // those of bfloat16 no shorter sums. Once per process, before the first product.
 void use_full_precision();
 
+// The library that GPUs multiply matrices with: "default" (LibTorch's choice), or by CREAM_BLAS "cublas" or
+// "cublaslt". Read once, when the addon loads; throws std::invalid_argument for other words. Sums of products
+// are cut in other places under another library, so a run records it.
+void choose_gpu_products();
+const char* gpu_products();
+
 // Waits until all work of the device is done, and reports its errors.
 void synchronize(c10::Device device);
 

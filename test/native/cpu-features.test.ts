@@ -6,22 +6,23 @@ import { addonPath } from '../../lib/native/binding.js';
 
 const LEVELS = ['baseline', 'avx2', 'avx512', 'avx512_bf16', 'amx_bf16'];
 const VARIABLES =
-  /^(CREAM_CPU|CREAM_CPU_VENDOR|ATEN_CPU_CAPABILITY|(ONEDNN|DNNL)_MAX_CPU_ISA|MKL_ENABLE_INSTRUCTIONS)$/;
+  /^(CREAM_CPU|CREAM_CPU_VENDOR|CREAM_BLAS|ATEN_CPU_CAPABILITY|(ONEDNN|DNNL)_MAX_CPU_ISA|MKL_ENABLE_INSTRUCTIONS)$/;
 
 interface Loaded {
   level: string;
   vendor: string;
   /** LibTorch's own. */
   capability: string;
+  gpuProducts: string;
   error?: { code: string; message: string };
 }
 
 function load(variables: Record<string, string>): Loaded {
   const script = `
     try {
-      const { cpuPath, cpuCapability } = require(${JSON.stringify(addonPath())}).info();
+      const { cpuPath, cpuCapability, gpuProducts } = require(${JSON.stringify(addonPath())}).info();
       const [level, vendor] = cpuPath.split(' ');
-      console.log(JSON.stringify({ level, vendor, capability: cpuCapability }));
+      console.log(JSON.stringify({ level, vendor, capability: cpuCapability, gpuProducts }));
     } catch ({ code, message }) {
       console.log(JSON.stringify({ error: { code, message } }));
     }`;
@@ -48,6 +49,15 @@ t.test('CREAM_CPU forces every level that there is, and LibTorch with it', async
     const ours = level === 'baseline' ? /default|no/i : level === 'avx2' ? /AVX2/ : /AVX512/;
     t.match(capability, ours, `LibTorch under ${level}: ${capability}`);
   }
+});
+
+t.test('CREAM_BLAS names the library of products on a GPU, and refuses other words', async (t) => {
+  t.equal(own.gpuProducts, 'default');
+  for (const name of ['default', 'cublas', 'cublaslt']) t.equal(load({ CREAM_BLAS: name }).gpuProducts, name);
+  t.match(load({ CREAM_BLAS: 'mkl' }).error, {
+    code: 'INVALID_ARGUMENT',
+    message: "CREAM_BLAS must be default, cublas or cublaslt, got 'mkl'",
+  });
 });
 
 t.test('CREAM_CPU refuses by name what there is not, and what is no level', async (t) => {
