@@ -145,7 +145,11 @@ function readAhead() {
     .filter((folder) => fs.existsSync(folder))
     .flatMap((folder) => fs.readdirSync(folder).map((name) => path.join(folder, name)))
     .filter((file) => /\.so(\.\d+)*$/.test(file) && fs.statSync(file).isFile());
-  const reader = spawn('cat', files, { stdio: 'ignore', detached: true });
+  // The compiler reads its headers first.
+  const reader = spawn('sh', ['-c', 'sleep 15; exec cat "$@"', 'sh', ...files], {
+    stdio: 'ignore',
+    detached: true,
+  });
   reader.on('error', () => {}); // nothing is lost
   reader.on('close', () => running.delete(reader));
   running.add(reader);
