@@ -19,10 +19,12 @@ export function makeRows(isTiny) {
   const paper = isTiny ? { P: 8, T: 12, N: 5 } : { P: 128, T: 300, N: 5 };
   const long = { ...paper, P: few(512, 32) };
   const rows = {};
-  const add = (name, shape, job, options, { floor, times }) => {
+  const add = (name, shape, job, options, { floor, times }, variables = {}) => {
     const size = sizes(SHAPES[shape]);
     rows[name] = {
       shape,
+      /** Of the environment of the row's process. */
+      variables,
       run: (context) => job(context, options),
       /** Seconds at the limit of the hardware, of all that the row does. */
       floorSeconds: (caps, isQuick) =>
@@ -94,6 +96,10 @@ export function makeRows(isTiny) {
   add('swap-8b', '8b', swap, {}, moves);
   // Whole groups alone: 512 slots would decode the last three of 515 responses after all others.
   add('decode-8b-510', '8b', decode, { live: few(510, 10), ...paper }, decoding);
+  for (const library of ['cublas', 'cublaslt']) {
+    const variables = { CREAM_BLAS: library };
+    add(`decode-8b-510-${library}`, '8b', decode, { live: few(510, 10), ...paper }, decoding, variables);
+  }
   add('decode-8b-attention', '8b', decodeAttention, { live: few(320, 10), ...paper }, decoding);
   add('copy-8b', '8b', copy, {}, moves);
   add('lora-8b-40gb', '8b', train, { ...paper, pairs, maxTokens, lora: true, most: 40e9 }, training);

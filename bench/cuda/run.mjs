@@ -63,9 +63,10 @@ const END_SECONDS = 4;
 const running = new Set();
 
 /** Runs a program whose last line of output is JSON. */
-function lastLine(command, parameters, seconds) {
+function lastLine(command, parameters, seconds, variables = {}) {
   return new Promise((resolve, reject) => {
-    const child = spawn(command, parameters, { stdio: ['ignore', 'pipe', 'pipe'] });
+    const env = { ...process.env, ...variables };
+    const child = spawn(command, parameters, { env, stdio: ['ignore', 'pipe', 'pipe'] });
     running.add(child);
     let [output, errors, isLate] = ['', '', false];
     const timer = setTimeout(() => {
@@ -234,6 +235,7 @@ async function main() {
             process.execPath,
             [fileURLToPath(import.meta.url), '--child', name, ...passed()],
             limit,
+            rows[name].variables,
           )
         : await measurePeer(name, limit);
     } catch (error) {
