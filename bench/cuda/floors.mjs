@@ -46,10 +46,10 @@ export const trainFlopUnshared = ({ trunk, head }, { P, T }, pairs, { lora = fal
 
 /**
  * Bytes that AdamW moves for a parameter of a bfloat16 model: weight, low half and two float32 moments, read and written; the
- * gradient read for its norm, read for the update, and cleared.
+ * gradient read for its norm and for the update.
  */
 export const adamwBytes = (gradientsDtype = 'bfloat16') =>
-  2 * (2 + 2 + 4 + 4) + 3 * (gradientsDtype === 'float32' ? 4 : 2);
+  2 * (2 + 2 + 4 + 4) + 2 * (gradientsDtype === 'float32' ? 4 : 2);
 
 /**
  * Least seconds of the parts of an iteration: N responses to each prompt, scored under three models, one pair each,

@@ -301,7 +301,7 @@ class Backward {
   }
 
   void add_weight_gradient(const at::Tensor& dy, const at::Tensor& x, at::Tensor& dw, at::Tensor& dbias) {
-    if (grads_.weights != nullptr) linear_backward_weight(dy, x, dw, dbias);
+    if (grads_.weights != nullptr) linear_backward_weight(dy, x, dw, dbias, grads_.overwrite_matrices);
   }
 
   bool has_adapter(int64_t i, LoraSite LoraLayer::* site) const {

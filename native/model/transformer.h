@@ -56,6 +56,9 @@ at::Tensor forward(const Weights& weights, const Pack& pack, Activations* saved 
 struct Gradients {
   Weights* weights = nullptr;
   Adapter* adapter = nullptr;
+  // The matrices of all layers and the head are written, whatever they held; the embedding, norms and biases
+  // are still added to.
+  bool overwrite_matrices = false;
 };
 
 // d_hidden_SC: gradient of the loss by forward's result (weights' dtype). Adds the parameter gradients, head

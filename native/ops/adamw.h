@@ -23,7 +23,7 @@ struct AdamWTensors {
   at::Tensor master;   // [n] float32: `weights` itself, or what bfloat16 weights are rounded from
   at::Tensor
       low;  // [n] int16, only on a GPU: the low halves of a float32 master whose high half is `weights`
-  at::Tensor gradient;  // [n] float32, on a GPU bfloat16 too; zero afterwards
+  at::Tensor gradient;  // [n] float32, zero afterwards; on a GPU bfloat16 too, and left as it is
   at::Tensor m, v;      // [n] float32, or bfloat16 by ops/stochastic_rounding.h
 
   AdamWTensors range(int64_t begin, int64_t size) const;

@@ -56,7 +56,7 @@ int64_t adamw_(const AdamWTensors& t, const AdamWUpdate& update) {
          .weight_dtype = dtype_of(t.weights),
          .master = t.master.defined() ? t.master.data_ptr<float>() : nullptr,
          .low = t.low.defined() ? static_cast<uint16_t*>(t.low.data_ptr()) : nullptr,
-         .gradient = t.gradient.data_ptr(),
+         .gradient = t.gradient.const_data_ptr(),
          .gradient_dtype = dtype_of(t.gradient),
          .m = t.m.data_ptr(),
          .v = t.v.data_ptr(),

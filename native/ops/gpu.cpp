@@ -167,13 +167,15 @@ void add_embedding_gradient(at::Tensor& d_embed, const std::vector<int64_t>& ids
 // Sums of products are float32 inside a matrix product wherever it runs; what differs is what is kept.
 // float32 dw: the sum with what dw holds is never rounded (on a GPU; elsewhere LibTorch has no product of
 // that kind, and the product alone is rounded to bfloat16 first). bfloat16 dw: rounded once per call.
-void linear_backward_weight(const at::Tensor& dy, const at::Tensor& x, at::Tensor dw, at::Tensor dbias) {
+void linear_backward_weight(const at::Tensor& dy, const at::Tensor& x, at::Tensor dw, at::Tensor dbias,
+                            bool overwrite) {
   if (dy.scalar_type() == dw.scalar_type()) {
-    at::addmm_out(dw, dw, dy.t(), x);
+    overwrite ? at::mm_out(dw, dy.t(), x) : at::addmm_out(dw, dw, dy.t(), x);
   } else if (dy.is_cuda()) {
-    at::addmm_out(dw, dw, dy.t(), x, at::kFloat);
+    overwrite ? at::mm_out(dw, dy.t(), x, at::kFloat) : at::addmm_out(dw, dw, dy.t(), x, at::kFloat);
   } else {
-    dw.add_(at::mm(dy.t(), x));
+    const at::Tensor product = at::mm(dy.t(), x);
+    overwrite ? dw.copy_(product) : dw.add_(product);
   }
   if (dbias.defined()) dbias.add_(dy.sum(0, false, at::kFloat));
 }
@@ -222,7 +224,7 @@ TokenLogprobs token_logprobs(const at::Tensor& hidden, const at::Tensor& head,
 at::Tensor token_logprobs_backward(const at::Tensor& hidden, const at::Tensor& head,
                                    const std::vector<Target>& targets, const std::vector<int64_t>& starts,
                                    const std::vector<float>& weights, const std::vector<float>& lse,
-                                   at::Tensor d_head, int64_t chunk_rows) {
+                                   at::Tensor d_head, int64_t chunk_rows, bool overwrite) {
   const auto tokens = tokens_of(targets);
   const at::Tensor device_starts = beside(hidden, starts.data(), starts.size());
   const at::Tensor device_tokens = beside(hidden, tokens.data(), tokens.size());
@@ -237,7 +239,8 @@ at::Tensor token_logprobs_backward(const at::Tensor& hidden, const at::Tensor& h
     const at::Tensor gradient = logits.view(hidden.scalar_type()).narrow(1, 0, head.size(0));
     d_hidden.narrow(0, begin, logits.size(0)).copy_(linear_backward_input(gradient, head));
     if (d_head.defined()) {
-      linear_backward_weight(gradient, hidden.narrow(0, begin, logits.size(0)), d_head, {});
+      linear_backward_weight(gradient, hidden.narrow(0, begin, logits.size(0)), d_head, {},
+                             overwrite && begin == 0);
     }
   });
   return d_hidden;

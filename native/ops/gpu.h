@@ -55,7 +55,8 @@ void add_embedding_gradient(at::Tensor& d_embed, const std::vector<int64_t>& ids
 // sum [M, N] += scale a [M, K] b [K, N], rounded once; sum may be some columns of a wider matrix.
 void add_product_(at::Tensor sum, const at::Tensor& a, const at::Tensor& b, double scale);
 
-void linear_backward_weight(const at::Tensor& dy, const at::Tensor& x, at::Tensor dw, at::Tensor dbias);
+void linear_backward_weight(const at::Tensor& dy, const at::Tensor& x, at::Tensor dw, at::Tensor dbias,
+                            bool overwrite);
 
 // view[i] = deviation times the normal deviate of (seed, first + i); contiguous.
 void fill_normal(const at::Tensor& view, int64_t first, uint64_t seed, double deviation);
@@ -69,7 +70,7 @@ TokenLogprobs token_logprobs(const at::Tensor& hidden, const at::Tensor& head,
 at::Tensor token_logprobs_backward(const at::Tensor& hidden, const at::Tensor& head,
                                    const std::vector<Target>& targets, const std::vector<int64_t>& starts,
                                    const std::vector<float>& weights, const std::vector<float>& lse,
-                                   at::Tensor d_head, int64_t chunk_rows);
+                                   at::Tensor d_head, int64_t chunk_rows, bool overwrite);
 
 double squared_norm(const at::Tensor& gradient);
 int64_t adamw_(const AdamWTensors& tensors, const AdamWUpdate& update);

@@ -87,9 +87,11 @@ at::Tensor linear_backward_input(const at::Tensor& dy, const at::Tensor& w) {
   return on_cpu(dy) && is_float(dy) ? float_linear(dy, w.t()) : at::mm(dy, w);
 }
 
-void linear_backward_weight(const at::Tensor& dy, const at::Tensor& x, at::Tensor dw, at::Tensor dbias) {
+void linear_backward_weight(const at::Tensor& dy, const at::Tensor& x, at::Tensor dw, at::Tensor dbias,
+                            bool overwrite) {
   const PhaseScope phase(Phase::kGemm, dy.device());
-  if (gpu::active(dy)) return gpu::linear_backward_weight(dy, x, dw, dbias);
+  if (gpu::active(dy)) return gpu::linear_backward_weight(dy, x, dw, dbias, overwrite);
+  if (overwrite) dw.zero_();
   if (is_float(dy) && is_float(x)) {
     add_float_product(dw, dy.t(), x);
   } else if (takes_panels(dy, x)) {

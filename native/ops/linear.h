@@ -21,7 +21,8 @@ void linear_out(at::Tensor& out, const at::Tensor& x, const at::Tensor& w, const
 at::Tensor linear_backward_input(const at::Tensor& dy, const at::Tensor& w);
 
 // Adds dy^T x to dw [N, K] and the column sums of dy to dbias [N] (if defined); both float32, and nothing is
-// rounded on the way (on the CPU).
-void linear_backward_weight(const at::Tensor& dy, const at::Tensor& x, at::Tensor dw, at::Tensor dbias = {});
+// rounded on the way (on the CPU). With `overwrite` dw is written instead, whatever it held.
+void linear_backward_weight(const at::Tensor& dy, const at::Tensor& x, at::Tensor dw, at::Tensor dbias = {},
+                            bool overwrite = false);
 
 }  // namespace cream

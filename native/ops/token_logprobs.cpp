@@ -129,7 +129,8 @@ TokenLogprobs token_logprobs(const at::Tensor& hidden, const at::Tensor& head,
 
 at::Tensor token_logprobs_backward(const at::Tensor& hidden, const at::Tensor& head,
                                    const std::vector<Target>& targets, const std::vector<float>& weights,
-                                   const std::vector<float>& lse, at::Tensor d_head, int64_t chunk_rows) {
+                                   const std::vector<float>& lse, at::Tensor d_head, int64_t chunk_rows,
+                                   bool overwrite) {
   const PhaseScope phase(Phase::kHead, hidden.device());
   check(hidden, head, targets, chunk_rows);
   TORCH_CHECK_VALUE(weights.size() == targets.size(), "token_logprobs_backward: there must be ",
@@ -145,8 +146,9 @@ at::Tensor token_logprobs_backward(const at::Tensor& hidden, const at::Tensor& h
       d_head.sizes());
   if (gpu::active(hidden)) {
     return gpu::token_logprobs_backward(hidden, head, targets, all_row_targets(targets, hidden.size(0)),
-                                        weights, lse, d_head, chunk_rows);
+                                        weights, lse, d_head, chunk_rows, overwrite);
   }
+  if (overwrite && d_head.defined()) d_head.zero_();
   if (tiled_head_supports(hidden, head)) {
     return token_logprobs_tiled_backward(hidden, head, targets, weights, lse, d_head, chunk_rows);
   }

@@ -29,11 +29,12 @@ TokenLogprobs token_logprobs(const at::Tensor& hidden, const at::Tensor& head,
                              const std::vector<Target>& targets, int64_t chunk_rows = kAutoChunk);
 
 // Gradient of sum_i weight_i * logprob_i: returns d_hidden [S, C] (hidden's dtype) and adds to d_head [V, C]
-// (float32, on a GPU bfloat16 too), unless that is undefined: a frozen head. `lse` comes from the forward.
+// (float32, on a GPU bfloat16 too), unless that is undefined: a frozen head. With `overwrite` d_head is
+// written instead, whatever it held. `lse` comes from the forward.
 at::Tensor token_logprobs_backward(const at::Tensor& hidden, const at::Tensor& head,
                                    const std::vector<Target>& targets, const std::vector<float>& weights,
                                    const std::vector<float>& lse, at::Tensor d_head,
-                                   int64_t chunk_rows = kAutoChunk);
+                                   int64_t chunk_rows = kAutoChunk, bool overwrite = false);
 
 // Plain definition: log_softmax of all logits, then gather. [num targets] float32
 at::Tensor token_logprobs_reference(const at::Tensor& hidden, const at::Tensor& head,

@@ -80,6 +80,7 @@ void accumulate(const Pass& pass, const std::vector<MicroBatch>& parts, StepMetr
   // Large chunks are for the head's gradient, which every chunk adds to.
   const bool is_small_chunk = gpu::active(weights.flat) && weights.adapter != nullptr;
   const int64_t chunk_rows = is_small_chunk ? 1024 : kAutoChunk;
+  Gradients grads = pass.grads;
   for (const MicroBatch& part : parts) {
     if (pass.cancelled && pass.cancelled->load()) throw Cancelled();
     ResponsePack packed;
@@ -106,12 +107,14 @@ void accumulate(const Pass& pass, const std::vector<MicroBatch>& parts, StepMetr
     metrics.micro_batches += 1;
     if (!std::isfinite(metrics.loss)) return;
 
-    const auto d_hidden_SC = token_logprobs_backward(hidden_SC, weights.head, packed.targets, token_weights,
-                                                     scored.lse, d_head, chunk_rows);
+    const auto d_hidden_SC =
+        token_logprobs_backward(hidden_SC, weights.head, packed.targets, token_weights, scored.lse, d_head,
+                                chunk_rows, grads.overwrite_matrices);
     TORCH_CHECK_WITH(
         OutOfMemoryError, pass.simulated_rows == 0 || packed.pack.num_rows() <= pass.simulated_rows,
         packed.pack.num_rows(), " rows do not fit in a simulated memory of ", pass.simulated_rows);
-    backward(weights, packed.pack, saved, d_hidden_SC, pass.grads);
+    backward(weights, packed.pack, saved, d_hidden_SC, grads);
+    grads.overwrite_matrices = false;  // later micro-batches are added
   }
 }
 
@@ -284,9 +287,16 @@ Trainer::~Trainer() {
 
 void Trainer::simulate_memory_of(int64_t rows) { state_->simulated_rows = rows; }
 
+bool Trainer::State::overwrites() const { return grads.flat.defined() && gpu::active(grads.flat); }
+
 void Trainer::State::begin_pass() {
   if (!grads_are_zero) {
-    tensors.gradient.zero_();
+    if (overwrites()) {
+      grads.flat.narrow(0, decay_size, grads.flat.numel() - decay_size).zero_();
+      if (!grads.config.tie_word_embeddings) grads.embed.zero_();
+    } else {
+      tensors.gradient.zero_();
+    }
     if (gradient_tail.defined()) gradient_tail.zero_();
   }
   grads_are_zero = false;
@@ -367,7 +377,7 @@ void Trainer::State::apply(double learning_rate, StepMetrics& metrics) {
       update(middle, end, rate_factor, gradient_tail.narrow(0, middle - decay_size, end - middle));
     }
   }
-  grads_are_zero = true;
+  grads_are_zero = !gpu::active(tensors.gradient);
   metrics.weights_moved = static_cast<double>(moved) / static_cast<double>(num_trained);
   metrics.applied = true;
 }

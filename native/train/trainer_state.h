@@ -40,8 +40,12 @@ struct Trainer::State {
   bool grads_are_zero = true;
 
   Gradients gradients() {
-    return adapter_grads.flat.defined() ? Gradients{.adapter = &adapter_grads} : Gradients{.weights = &grads};
+    if (adapter_grads.flat.defined()) return {.adapter = &adapter_grads};
+    return {.weights = &grads, .overwrite_matrices = overwrites()};
   }
+  // Whether the first micro-batch of a step writes the gradients of matrices, so that nothing has to clear
+  // them (on a GPU). It always does: a step that is taken again, or after a pause, has the same products.
+  bool overwrites() const;
   bool is_split() const { return tensors.low.defined(); }
   // Elements [begin, begin + size) of the float32 master on the CPU; a copy unless they are there.
   at::Tensor master_on_cpu(int64_t begin, int64_t size) const;
@@ -49,7 +53,7 @@ struct Trainer::State {
   void set_master(int64_t begin, const at::Tensor& values);
   Pass pass(int64_t max_tokens_per_batch, CancelFlag cancelled);
   std::vector<NamedTensor> named_gradients() const;
-  // Empties the gradients unless the last update did so in passing.
+  // Empties what is added to, unless the last update did so in passing.
   void begin_pass();
   // run(pass) with the bound halved until its micro-batches fit in memory.
   template <typename Run>

@@ -120,6 +120,26 @@ t.test("on the GPU's path too, what is computed again in the backward has the sa
   t.strictSame(await gradients(99), expected, 'of more layers than there are');
 });
 
+for (const gradientsDtype of ['float32', 'bfloat16'] as const) {
+  for (const [name, config] of Object.entries({ EVERYTHING, TIED })) {
+    t.test(`gradients owe nothing to the step before: ${name}, ${gradientsDtype}`, async (t) => {
+      const load = await writeModel(t.testdir(), config);
+      const gradients = async (isUsed: boolean) => {
+        const { trainer } = await training(await load(GPU), {
+          gradientsDtype,
+          deterministic: true,
+          weightDecay: 0,
+        });
+        // A rate of 0 leaves the weights, and the update the gradients: of other tokens, and larger.
+        const others = PAIRS.map((pair, i) => ({ ...pair, chosenIds: randomIds(9, 70 + i), consistency: 0 }));
+        if (isUsed) await trainer.preferenceStep(others, { ...CREAM, beta: 1 }, 0, 24, token);
+        return trainer._preferenceGradients(PAIRS, CREAM, 24);
+      };
+      t.strictSame(await gradients(true), await gradients(false));
+    });
+  }
+}
+
 t.test('a step that ran out of memory leaves nothing in bfloat16 gradients either', async (t) => {
   const load = await writeModel(t.testdir());
   const run = async (memory: number, bound: number) => {

@@ -25,13 +25,19 @@ __device__ __forceinline__ T block_total(T x) {
   return x;
 }
 
+// Squares of floats are exact in float64, and the order of a thread's sum is that of its elements.
 template <typename T>
 __global__ void __launch_bounds__(kThreads) norm_kernel(double* sums, const T* gradient, int64_t size) {
+  constexpr int kLoads = 8;  // in flight at a time
   const int64_t begin = static_cast<int64_t>(blockIdx.x) * kAdamWBlock;
   double sum = 0;
-  for (int64_t i = begin + threadIdx.x; i < begin + kAdamWBlock && i < size; i += kThreads) {
-    const double g = as_float(gradient[i]);
-    sum += g * g;
+  for (int64_t first = begin + threadIdx.x; first < begin + kAdamWBlock; first += kLoads * kThreads) {
+    float g[kLoads];
+    for (int n = 0; n < kLoads; ++n) {
+      const int64_t i = first + n * kThreads;
+      g[n] = i < size ? as_float(gradient[i]) : 0.0f;
+    }
+    for (int n = 0; n < kLoads; ++n) sum += static_cast<double>(g[n]) * g[n];
   }
   sum = block_total(sum);
   if (threadIdx.x == 0) sums[blockIdx.x] = sum;
@@ -83,7 +89,7 @@ __device__ __forceinline__ void keep(bf16& to, float x, uint32_t noise) {
 
 template <typename Gradient, typename Moment>
 struct Optimizer {
-  Gradient* gradient;
+  const Gradient* gradient;
   Moment *m, *v;
 };
 
@@ -121,7 +127,7 @@ __device__ __forceinline__ int update_span(const Master& master, const Optimizer
                                            int64_t first, const AdamWFactors& f) {
   Span<typename Master::Weight, kSize> weights(master.weights + first);
   Span<typename Master::Other, kSize> others(master.other + first);
-  Span<Gradient, kSize> g(o.gradient + first);
+  const Span<Gradient, kSize> g(o.gradient + first);
   Span<Moment, kSize> means(o.m + first), squares(o.v + first);
   Bits4 noise{};
   int moved = 0;
@@ -139,11 +145,9 @@ __device__ __forceinline__ int update_span(const Master& master, const Optimizer
     const uint32_t word = noise.at[kSize == 1 ? (f.first + first) % kNoiseSpan : i % kNoiseSpan];
     keep(means.at[i], mean, word & 0xFFFFu);
     keep(squares.at[i], square, word >> 16);
-    g.at[i] = rounded<Gradient>(0);
   }
   means.store_to(o.m + first);
   squares.store_to(o.v + first);
-  g.store_to(o.gradient + first);
   weights.store_to(master.weights + first);
   others.store_to(master.other + first);
   return moved;
@@ -175,7 +179,7 @@ void update(const Master& master, const AdamWBuffers& b, const AdamWFactors& fac
     with_access(b.moment_dtype, false, [&](auto moment, auto) {
       using Gradient = decltype(gradient);
       using Moment = decltype(moment);
-      const Optimizer<Gradient, Moment> optimizer{static_cast<Gradient*>(b.gradient),
+      const Optimizer<Gradient, Moment> optimizer{static_cast<const Gradient*>(b.gradient),
                                                   static_cast<Moment*>(b.m), static_cast<Moment*>(b.v)};
       const auto kernel = aligned ? &adamw_kernel<Master, Gradient, Moment, kSpan>
                                   : &adamw_kernel<Master, Gradient, Moment, 1>;

@@ -29,7 +29,7 @@ struct AdamWBuffers {
   Dtype weight_dtype;
   float* master;
   uint16_t* low;
-  void* gradient;  // zero afterwards
+  const void* gradient;
   Dtype gradient_dtype;
   void *m, *v;
   Dtype moment_dtype;
