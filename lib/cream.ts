@@ -24,7 +24,7 @@ import {
   samplerLogprobs,
 } from './stages/policy-from-generation.js';
 import { consistencyOf, rank, unranked } from './stages/rank.js';
-import { sample } from './stages/sample.js';
+import { sampleStream } from './stages/sample.js';
 import { earlierJudges, judgesOf, score, withRewards } from './stages/score.js';
 import { sft } from './stages/sft.js';
 import { train } from './stages/train.js';
@@ -54,7 +54,7 @@ export async function cream(world: World): Promise<void> {
   await rankAtLast(world, world.run.config.iterations); // does M_{T+1} still agree with M_T?
 }
 
-const write = (run: Run, name: string, records: readonly object[]) =>
+const write = (run: Run, name: string, records: Iterable<object> | AsyncIterable<object>) =>
   writeFileDurably(run.dir.path(name), recordLines(records));
 
 /** Seconds in which weights moved between a GPU and its host since the last stage that says so. */
@@ -116,11 +116,11 @@ async function sampleResponses(
   await run.stage(info, [samplesOf(t, author)], async () => {
     const rate = run.rate(info, slice.length, 'prompts');
     const sampleFrom = (policy: Model) =>
-      run.chunks(
+      run.stream(
         info,
         slice,
-        (chunk) =>
-          sample(chunk, sampling, {
+        (prompts) =>
+          sampleStream(prompts, sampling, {
             policy,
             decode: (ids) => tokenizer.decode(ids, { skipSpecialTokens: true }),
             stopIds: tokenizer.eosIds,
@@ -129,22 +129,33 @@ async function sampleResponses(
             signal: run.signal,
             onResponse: () => rate.advance(1 / sampling.n),
           }),
-        { chunkSize: sampling.chunkSize, onChunk: rate.reached },
+        { chunkSize: sampling.chunkSize, onFound: rate.found },
       );
-    const groups =
+    const { results } =
       author === 'base' ? await models.borrow(0, sampleFrom) : await sampleFrom(await models.policy(t));
-    await write(run, samplesOf(t, author), groups);
-    const responses = groups.flatMap((group) => group.responses);
-    const tokens = responses.reduce((sum, { ids }) => sum + ids.length, 0);
-    const result = {
-      prompts: groups.length,
-      responses: responses.length,
-      truncatedResponses: responses.filter(({ finishReason }) => finishReason === 'length').length,
-      emptyResponses: responses.filter(({ ids }) => ids.length === 0).length,
-      meanResponseTokens: tokens / responses.length,
-    };
+    const counts = { prompts: 0, responses: 0, truncatedResponses: 0, emptyResponses: 0, tokens: 0 };
+    await write(run, samplesOf(t, author), counted(results(), counts));
+    const { tokens, ...rest } = counts;
+    const result = { ...rest, meanResponseTokens: tokens / counts.responses };
     return { result, metrics: result };
   });
+}
+
+/** Passes groups on and counts what is in them. */
+async function* counted(
+  groups: AsyncIterable<Group>,
+  counts: Record<'prompts' | 'responses' | 'truncatedResponses' | 'emptyResponses' | 'tokens', number>,
+): AsyncGenerator<Group, void, undefined> {
+  for await (const group of groups) {
+    counts.prompts += 1;
+    for (const { ids, finishReason } of group.responses) {
+      counts.responses += 1;
+      counts.truncatedResponses += Number(finishReason === 'length');
+      counts.emptyResponses += Number(ids.length === 0);
+      counts.tokens += ids.length;
+    }
+    yield group;
+  }
 }
 
 /** The models that score what `author` wrote in iteration t, by the name of their pass, and how two of them rank. */

@@ -177,3 +177,9 @@ export interface Accuracy {
   accuracy: number;
   interval: [number, number];
 }
+
+/** A result that comes out of turn, with the place of what it belongs to. */
+export interface Placed<Result> {
+  index: number;
+  result: Result;
+}

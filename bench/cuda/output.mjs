@@ -50,6 +50,9 @@ function notesOf({ where, whereOf, extra = {}, work = {}, ...row }) {
     extra.sharingGain &&
       `sharing ${extra.sharingGain.toFixed(2)}x of ${extra.sharingGainOfWork.toFixed(2)}x less work` +
         (extra.sharingGainWanted ? ` (wanted ${extra.sharingGainWanted}x)` : ''),
+    extra.ratioToFullSlots &&
+      `${extra.ratioToFullSlots.toFixed(2)} of full slots at the same mean context (${short(extra.fullSlotsTokensPerSecond)}), ` +
+        `${extra.steadyRatio.toFixed(2)} while prompts wait`,
     extra.pairsPerSecond && `${short(extra.pairsPerSecond)} pairs/s`,
     extra.awayGBs && `away ${short(extra.awayGBs)} GB/s with taking host memory`,
     work.because && `LoRA, because all weights: ${work.because}`,

@@ -4,6 +4,7 @@ import { ceilings } from './ceilings.mjs';
 import { adamwBytes, decodeStep, iterationFloor, scoreFlop, trainFlop } from './floors.mjs';
 import { adamw, copy, decode, decodeAttention, head, score, swap } from './jobs.mjs';
 import { iteration } from './iteration.mjs';
+import { stream } from './stream.mjs';
 import { train } from './train.mjs';
 import { SHAPES, sizes } from './shapes.mjs';
 
@@ -56,6 +57,13 @@ export function makeRows(isTiny) {
     times: passes(5, 3),
   };
   const moves = { floor: ({ size }, caps) => (2 * size.parameters) / caps.host, times: passes(8, 5) };
+  const streams = {
+    // The stage, and full slots beside it that write a third as much.
+    floor: ({ size, vocabSize, live, P, N, lengths, prompts }, caps) =>
+      (1.3 * prompts * N * lengths.mean * decodeStep(size, vocabSize, { B: live, P, T: 408, N }, caps)) /
+      live,
+    times: passes(1, 0.85),
+  };
   const slices = {
     floor: ({ size, vocabSize, ...options }, caps) => {
       const parts = iterationFloor(size, vocabSize, { ...options, batch: 32 }, caps);
@@ -81,6 +89,17 @@ export function makeRows(isTiny) {
     of: few(ITERATION, 600),
   };
   add('iteration-8b', '8b', iteration, { ...slice, maxTokens, wanted: 85, most: 135e9 }, slices);
+  // Responses of a run: mostly short of the limit, and of all lengths.
+  const lengths = isTiny ? { mean: 12, deviation: 7, cap: 30 } : { mean: 300, deviation: 180, cap: 768 };
+  const sampled = {
+    P: paper.P,
+    N: paper.N,
+    lengths,
+    prompts: few(500, 24),
+    of: few(ITERATION, 600),
+    live: few(510, 20),
+  };
+  add('stream-8b', '8b', stream, { ...sampled, wanted: 0.9 }, streams);
   add('decode-8b-single', '8b', decode, { ...paper, live: 1, N: 1, wanted: 200 }, decoding);
   add('head-8b', '8b', head, { rows: few(32_768, 64), wanted: 600 }, heads);
   add('adamw-8b', '8b', adamw, { wanted: 0.8 * 4.3 }, updates);

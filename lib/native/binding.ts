@@ -94,6 +94,8 @@ export interface NativeGenerateOptions {
   seed: bigint;
   maxLiveTokens: number;
   maxLiveSequences: number;
+  /** Of a GPU, between two looks at its slots; the engine's choice where it is missing. */
+  stepsPerPoll?: number;
   minP?: number;
   repetitionPenalty?: number;
   noRepeatNgramSize?: number;
@@ -249,7 +251,7 @@ export interface NativeModel {
    * another verb is queued. What it throws cancels the work and becomes the rejection.
    */
   generate(
-    prompts: { ids: Int32Array; key: bigint; maxNewTokens?: number }[],
+    prompts: { ids: Int32Array; key: bigint; maxNewTokens?: number | number[] }[],
     options: NativeGenerateOptions,
     onResponse: (response: NativeResponse) => void | Promise<void>,
     token: NativeCancelToken,

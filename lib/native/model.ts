@@ -29,8 +29,8 @@ export interface GenerateRequest extends LogitsSettings {
   prompts: readonly {
     id: string;
     ids: readonly number[] | Int32Array;
-    /** Its own limit, where that is less than the request's: the room that its length leaves, say. */
-    maxNewTokens?: number;
+    /** Its own limit, where that is less than the request's: the room that its length leaves, say. Or one per response. */
+    maxNewTokens?: number | readonly number[];
   }[];
   /** Responses per prompt. Default 1. */
   n?: number;
@@ -179,7 +179,9 @@ export class Model implements AsyncDisposable {
     const keyed = toObjects(prompts, 'generate: prompts').map(({ id, ids, maxNewTokens }, index) => ({
       ids: toInt32Array(ids, `generate: prompts[${index}].ids`),
       key: promptKey(stream, id, `generate: prompts[${index}].id`),
-      ...(maxNewTokens !== undefined && { maxNewTokens }),
+      ...(maxNewTokens !== undefined && {
+        maxNewTokens: typeof maxNewTokens === 'number' ? maxNewTokens : [...maxNewTokens],
+      }),
     }));
 
     const call = new AbortableCall(signal);

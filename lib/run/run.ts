@@ -2,11 +2,12 @@ import { appendFile, readdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { CreamConfig } from '../config.js';
 import { CreamError, isCreamError } from '../errors.js';
+import type { Placed } from '../types.js';
+import { inChunks, inStream } from './chunks.js';
 import type { PlanEvent, RunEvent, Stage } from './events.js';
 import { differences, digestInputs, type RunRecord } from './lineage.js';
 import { type Lock, lockFolder } from './lock.js';
 import { MetricsLog } from './metrics.js';
-import { type ChunkOptions, inChunks } from './records.js';
 import { RunDir, type Warning } from './run-dir.js';
 import { makeFolder, removeTemporaries } from './storage.js';
 import type { Checkpoints } from './training.js';
@@ -45,6 +46,8 @@ export interface StageOutcome {
 }
 
 export interface Rate {
+  /** So much more was done by an earlier process. */
+  found: (amount: number) => void;
   /** So much more is done. */
   advance: (amount: number) => void;
   /** All up to here is done; `isNew` is false for work of an earlier process. */
@@ -191,6 +194,12 @@ export class Run {
       this.progress(info, Math.min(done, total), total, unit, done > skipped ? { perSecond } : {});
     };
     return {
+      found: (amount) => {
+        if (amount === 0) return;
+        skipped += amount;
+        done += amount;
+        report();
+      },
       advance: (amount) => {
         done += amount;
         report();
@@ -311,17 +320,29 @@ export class Run {
     info: StageInfo,
     items: readonly Item[],
     work: (chunk: readonly Item[]) => Promise<Result[]>,
-    options: Pick<ChunkOptions, 'chunkSize'> & { part?: string; onChunk: ChunkOptions['onChunk'] },
+    options: { chunkSize: number; part?: string; onChunk: (done: number, isNew: boolean) => void },
   ): Promise<Result[]> {
-    const { part, chunkSize, onChunk } = options;
-    return inChunks(items, work, {
+    return inChunks(items, work, { ...this.#chunkOptions(info, options), onChunk: options.onChunk });
+  }
+
+  /** Work on all of a list at once, whose results are committed in chunks as they come. */
+  stream<Item, Result extends object>(
+    info: StageInfo,
+    items: readonly Item[],
+    work: (items: readonly Item[]) => AsyncIterable<Placed<Result>>,
+    options: { chunkSize: number; part?: string; onFound: (items: number) => void },
+  ): Promise<{ results: () => AsyncGenerator<Result, void, undefined> }> {
+    return inStream(items, work, { ...this.#chunkOptions(info, options), onFound: options.onFound });
+  }
+
+  #chunkOptions(info: StageInfo, { part, chunkSize }: { part?: string; chunkSize: number }) {
+    return {
       folder: this.dir.path(this.partial(info), part ?? ''),
       chunkSize,
       signal: this.signal,
-      ...(onChunk === undefined ? {} : { onChunk }),
-      onDamaged: (file) =>
+      onDamaged: (file: string) =>
         this.warn('chunk-damaged', `${file} does not have its digest; it is done again`, info),
-    });
+    };
   }
 
   throwIfAborted(): void {

@@ -2,7 +2,7 @@ import type { CreamConfig } from '../config.js';
 import { CreamError } from '../errors.js';
 import { templateInputsOf } from '../data/messages.js';
 import type { LogitsSettings } from '../native/logits-settings.js';
-import type { Group, PromptInput, Response, TemplateInputs } from '../types.js';
+import type { Group, Placed, PromptInput, Response, TemplateInputs } from '../types.js';
 
 /** A prompt as the model sees it. */
 export interface TokenizedPrompt extends TemplateInputs {
@@ -62,9 +62,22 @@ export type SampleOptions = Pick<
 export async function sample(
   prompts: readonly TokenizedPrompt[],
   options: SampleOptions,
-  { policy, decode, stopIds, seed, stream, signal, onResponse }: SampleDependencies,
+  dependencies: SampleDependencies,
 ): Promise<Group[]> {
-  const responses = prompts.map(() => new Array<Response | undefined>(options.n).fill(undefined));
+  const groups: Group[] = [];
+  for await (const { index, result } of sampleStream(prompts, options, dependencies)) groups[index] = result;
+  return groups;
+}
+
+/**
+ * The same, each prompt's group as soon as its last response has come. All prompts are one request, so that the engine
+ * begins a response whenever another one ends; what is held is the groups that have begun.
+ */
+export async function* sampleStream(
+  prompts: readonly TokenizedPrompt[],
+  options: SampleOptions,
+  { policy, decode, stopIds, seed, stream, signal, onResponse }: SampleDependencies,
+): AsyncGenerator<Placed<Group>, void, undefined> {
   const generated = policy.generate({
     prompts: prompts.map(({ id, promptIds, maxNewTokens }) => ({
       id,
@@ -77,6 +90,8 @@ export async function sample(
     stream,
     ...(signal === undefined ? {} : { signal }),
   });
+  const begun = new Map<number, Response[]>();
+  const counts = prompts.map(() => 0);
   for await (const { promptIndex, sample: index, ids, logprobs, finishReason } of generated) {
     const response: Response = {
       ids: [...ids],
@@ -84,24 +99,29 @@ export async function sample(
       finishReason,
       samplerLogprob: logprobs.reduce((sum, logprob) => sum + logprob, 0),
     };
-    responses[promptIndex]![index] = response;
+    const responses = begun.get(promptIndex) ?? [];
+    begun.set(promptIndex, responses);
+    responses[index] = response;
+    counts[promptIndex]! += 1;
     onResponse?.(response);
+    if (counts[promptIndex]! < options.n) continue;
+    begun.delete(promptIndex);
+    yield { index: promptIndex, result: groupOf(prompts[promptIndex]!, responses) };
   }
-  return prompts.map(({ id, prompt, promptIds, label, ...row }, index) => {
-    const complete = responses[index]!.filter((response) => response !== undefined);
-    if (complete.length !== options.n) {
-      throw new CreamError(
-        'NATIVE',
-        `prompt ${id} got ${complete.length} responses in place of ${options.n}`,
-      );
-    }
-    return {
-      id,
-      prompt,
-      promptIds,
-      responses: complete,
-      ...(label === undefined ? {} : { label }),
-      ...templateInputsOf(row),
-    };
-  });
+  const missing = counts.findIndex((count) => count !== options.n);
+  if (missing >= 0) {
+    const count = `${counts[missing]} responses in place of ${options.n}`;
+    throw new CreamError('NATIVE', `prompt ${prompts[missing]!.id} got ${count}`);
+  }
+}
+
+function groupOf({ id, prompt, promptIds, label, ...row }: TokenizedPrompt, responses: Response[]): Group {
+  return {
+    id,
+    prompt,
+    promptIds,
+    responses,
+    ...(label === undefined ? {} : { label }),
+    ...templateInputsOf(row),
+  };
 }

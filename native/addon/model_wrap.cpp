@@ -27,8 +27,13 @@ std::vector<GeneratePrompt> to_prompts(const Argument& prompts, int64_t vocab_si
   std::vector<GeneratePrompt> items(prompts.length());
   for (uint32_t i = 0; i < items.size(); ++i) {
     const Argument prompt = prompts.at(i);
-    items[i] = {prompt.field("ids").ids(vocab_size, false), prompt.field("key").uint64(),
-                prompt.field("maxNewTokens").integer_or(0, 1, 1 << 30)};
+    items[i] = {prompt.field("ids").ids(vocab_size, false), prompt.field("key").uint64(), {}};
+    const Argument limits = prompt.field("maxNewTokens");
+    if (limits.value().IsArray()) {
+      items[i].max_new_tokens = limits.integers(1, 1 << 30);
+    } else if (!limits.value().IsUndefined()) {
+      items[i].max_new_tokens = {limits.integer(1, 1 << 30)};
+    }
   }
   return items;
 }
@@ -57,8 +62,8 @@ LoraOptions to_lora(const Argument& options, int64_t num_layers) {
   for (uint32_t i = 0; i < modules.length(); ++i) {
     const Argument module = modules.at(i);
     const auto layer = static_cast<size_t>(module.field("layer").integer(0, num_layers - 1));
-    lora.modules[layer][to_projection(module.field("module"))] = {
-        module.field("rank").integer(1, 1 << 20), module.field("alpha").number(0, 1e9)};
+    lora.modules[layer][to_projection(module.field("module"))] = {module.field("rank").integer(1, 1 << 20),
+                                                                  module.field("alpha").number(0, 1e9)};
   }
   return lora;
 }
@@ -98,6 +103,7 @@ GenerateOptions to_generate_options(const Argument& options, int64_t vocab_size)
   result.seed = options.field("seed").uint64();
   result.max_live_tokens = options.field("maxLiveTokens").integer(0, int64_t{1} << 40);
   result.max_live_sequences = options.field("maxLiveSequences").integer(0, 1 << 20);
+  result.steps_per_poll = options.field("stepsPerPoll").integer_or(0, 1, 1 << 20);
   return result;
 }
 

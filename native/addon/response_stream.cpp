@@ -45,7 +45,10 @@ void ResponseStream::acknowledge() {
 }
 
 void ResponseStream::deliver(Napi::Env env, const Response& response) {
-  if (*cancelled_) return acknowledge();
+  if (*cancelled_) {
+    has_dropped_ = true;
+    return acknowledge();
+  }
   const Napi::HandleScope scope(env);
   try {
     auto object = Napi::Object::New(env);
@@ -69,12 +72,21 @@ void ResponseStream::deliver(Napi::Env env, const Response& response) {
   }
 }
 
-Napi::Value ResponseStream::finish(Napi::Env) {
+Napi::Value ResponseStream::finish(Napi::Env env) {
   on_response_.Reset();
-  if (thrown_.IsEmpty()) return {};
-  const Napi::Value value = thrown_.Value();
-  thrown_.Reset();
-  return value;
+  if (!thrown_.IsEmpty()) {
+    const Napi::Value value = thrown_.Value();
+    thrown_.Reset();
+    return value;
+  }
+  if (!has_dropped_) return {};
+  // The engine may have been done before the cancellation; without this the call would end as if it had
+  // delivered everything.
+  try {
+    throw Cancelled();
+  } catch (...) {
+    return to_error(env, current_failure()).Value();
+  }
 }
 
 }  // namespace cream::addon

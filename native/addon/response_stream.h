@@ -20,7 +20,8 @@ class ResponseStream : public std::enable_shared_from_this<ResponseStream> {
   // queued, which the callback's owner may be waiting for. Throws Cancelled.
   void push(Response&& response);
 
-  // JavaScript thread, at the end: lets go of the callback. Returns what the callback threw, if it did.
+  // JavaScript thread, at the end: lets go of the callback. Returns what the callback threw, if it did, and
+  // the error of a cancelled verb where a response was on its way when the cancellation came.
   Napi::Value finish(Napi::Env env);
 
  private:
@@ -32,6 +33,7 @@ class ResponseStream : public std::enable_shared_from_this<ResponseStream> {
   // JavaScript thread only.
   Napi::FunctionReference on_response_;
   Napi::Reference<Napi::Value> thrown_;
+  bool has_dropped_ = false;
 
   std::mutex mutex_;
   std::condition_variable acknowledged_;

@@ -10,7 +10,6 @@
 #include "generate/decode_attention.h"
 #include "generate/gpu_decoder.h"
 #include "ops/linear_rows.h"
-#include "ops/linear_rows_kernels.h"
 #include "ops/philox.h"
 #include "ops/sampler.h"
 
@@ -101,8 +100,7 @@ Napi::Value Philox(const Napi::CallbackInfo& info) {
   return result;
 }
 
-// _linearRows({x, w, bias?, k, dtype}) -> {y, single, kernel}: x w^T + b, the same computed one row at a
-// time, and whether one of our kernels computed it
+// _linearRows({x, w, bias?, k, dtype}) -> {y, single}: x w^T + b, and the same computed one row at a time
 Napi::Value LinearRows(const Napi::CallbackInfo& info) {
   return checked(info, [&](const Napi::Object& options) {
     const int64_t k = integer(options, "k");
@@ -120,7 +118,6 @@ Napi::Value LinearRows(const Napi::CallbackInfo& info) {
     auto result = Napi::Object::New(info.Env());
     result.Set("y", to_array(info.Env(), y));
     result.Set("single", to_array(info.Env(), single));
-    result.Set("kernel", x.scalar_type() != at::kFloat || has_linear_rows_f32(w.size(0), k));
     return result;
   });
 }

@@ -6,7 +6,6 @@
 #include "model/adapter.h"
 #include "model/rope_cache.h"
 #include "ops/dispatch.h"
-#include "ops/linear.h"
 #include "ops/linear_rows.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
@@ -24,14 +23,15 @@ void gather_rows(at::Tensor& out, const at::Tensor& table, const std::vector<int
   for (size_t r = 0; r < ids.size(); ++r) std::copy_n(from + ids[r] * width, width, to + int64_t(r) * width);
 }
 
-// Many rows reuse the weights from the caches, where the library's blocked products are faster.
-constexpr int64_t kFewRows = 128;
-
-void apply(at::Tensor& out, const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias) {
-  if (x.size(0) <= kFewRows) {
-    linear_rows(out, x, w, bias);
-  } else {
-    linear_out(out, x, w, bias);
+// y += scale (x a^T) b^T, part by part: as lora_add_, but by linear_rows.
+void add_adapter(at::Tensor& y, const at::Tensor& x, const LoraSite& site) {
+  if (!site.a.defined()) return;
+  at::Tensor t = at::empty({x.size(0), site.a.size(0)}, x.options());
+  linear_rows(t, x, site.a);
+  for (const LoraSite::Part& part : site.parts) {
+    at::Tensor product = at::empty({x.size(0), part.b.size(0)}, x.options());
+    linear_rows(product, t.narrow(1, part.row, part.b.size(1)).contiguous(), part.b);
+    y.narrow(1, part.begin, part.b.size(0)).add_(product, part.scale);
   }
 }
 
@@ -65,13 +65,13 @@ at::Tensor Decoder::step(const std::vector<int32_t>& tokens, const std::vector<D
              [&](auto zero) { gather_rows<decltype(zero)>(residual, weights_.embed, tokens); });
 
   const auto adapt = [&](at::Tensor& y, const at::Tensor& x, int64_t i, LoraSite LoraLayer::* site) {
-    if (weights_.adapter != nullptr) lora_add_(y, x, weights_.adapter->layers[i].*site);
+    if (weights_.adapter != nullptr) add_adapter(y, x, weights_.adapter->layers[i].*site);
   };
   const double eps = config_.rms_norm_eps;
   at::Tensor normed = rms_norm(residual, weights_.layers[0].attention_norm, eps);
   for (int64_t i = 0; i < config_.num_layers; ++i) {
     const LayerWeights& layer = weights_.layers[i];
-    apply(qkv, normed, layer.qkv, layer.qkv_bias);
+    linear_rows(qkv, normed, layer.qkv, layer.qkv_bias);
     adapt(qkv, normed, i, &LoraLayer::qkv);
     if (config_.qk_norm) {
       at::Tensor keys = qkv.narrow(1, config_.q_size(), config_.kv_size());
@@ -81,13 +81,13 @@ at::Tensor Decoder::step(const std::vector<int32_t>& tokens, const std::vector<D
     rope_(qkv, config_.num_heads + config_.num_kv_heads, config_.head_dim, positions_.data(), angles_);
     decode_attention(attended, qkv, cache, i, groups,
                      {config_.num_heads, config_.num_kv_heads, config_.head_dim, config_.sliding_window[i]});
-    apply(mixed, attended, layer.o, layer.o_bias);
+    linear_rows(mixed, attended, layer.o, layer.o_bias);
     adapt(mixed, attended, i, &LoraLayer::o);
     normed = add_rms_norm_(residual, mixed, layer.mlp_norm, eps);
-    apply(gate_up, normed, layer.gate_up, layer.gate_up_bias);
+    linear_rows(gate_up, normed, layer.gate_up, layer.gate_up_bias);
     adapt(gate_up, normed, i, &LoraLayer::gate_up);
     const at::Tensor act = swiglu(gate_up);
-    apply(mixed, act, layer.down, layer.down_bias);
+    linear_rows(mixed, act, layer.down, layer.down_bias);
     adapt(mixed, act, i, &LoraLayer::down);
     const bool last = i + 1 == config_.num_layers;
     normed = add_rms_norm_(residual, mixed,

@@ -12,6 +12,7 @@
 #include "model/transformer.h"
 #include "ops/device.h"
 #include "ops/dispatch.h"
+#include "ops/linear.h"
 #include "ops/linear_rows.h"
 #include "ops/philox.h"
 #include "ops/sampler.h"
@@ -21,6 +22,11 @@ namespace cream {
 namespace {
 
 constexpr int64_t kPrefillTokens = 2048;  // rows of one prefill pack, unless a single prompt is longer
+
+// The same where a product's rows depend on each other: a prompt is computed alone, so that its keys and
+// values do not depend on what is asked beside it.
+int64_t prefill_tokens(at::ScalarType dtype) { return rows_are_independent(dtype) ? kPrefillTokens : 1; }
+
 constexpr int64_t kLogitsBytes = int64_t{64} << 20;  // of one chunk of logits
 
 // A response that is being written.
@@ -31,7 +37,7 @@ struct Sequence {
 };
 
 // Continuous batching: a launch starts when rows and cache blocks are free for all of its responses; a
-// response leaves as soon as it ends. The order of everything is a function of the request alone.
+// response leaves as soon as it ends. A response's bits do not depend on what runs beside it.
 class Scheduler {
  public:
   Scheduler(const Model& model, const std::vector<GeneratePrompt>& prompts, const GenerateOptions& options,
@@ -45,6 +51,7 @@ class Scheduler {
         on_response_(on_response),
         cancelled_(cancelled),
         plan_(plan_generation(model, prompts, options)),
+        prefill_tokens_(prefill_tokens(model.dtype)),
         is_stop_(config_.vocab_size),
         cache_(config_, model.dtype, plan_.num_blocks) {
     for (const int32_t id : options.stop_ids) is_stop_[id] = true;
@@ -130,7 +137,7 @@ class Scheduler {
     while (next_launch_ < plan_.launches.size()) {
       const auto& ids = prompts_[plan_.launches[next_launch_].prompt_index].ids;
       const int64_t length = static_cast<int64_t>(ids.size());
-      if (pack.num_rows() > 0 && pack.num_rows() + length > kPrefillTokens) break;
+      if (pack.num_rows() > 0 && pack.num_rows() + length > prefill_tokens_) break;
       if (!admit()) break;
       pack.add_trunk(ids.data(), length);
       pack.head_rows.push_back(pack.num_rows() - 1);
@@ -225,8 +232,9 @@ class Scheduler {
           std::copy_n(logits.const_data_ptr<float>() + rows[begin + i] * vocab, vocab, row);
           const auto [g, s] = draws[first + begin + i];
           const GeneratePrompt& prompt = prompts_[prompt_indices_[g]];
-          process_logits(row, vocab, options_.processors, options_.stop_ids,
-                         {prompt.ids, sequences_[g][s].ids, length_limit(prompt, options_)});
+          process_logits(
+              row, vocab, options_.processors, options_.stop_ids,
+              {prompt.ids, sequences_[g][s].ids, length_limit(prompt, sequences_[g][s].sample, options_)});
           TORCH_CHECK_VALUE(
               std::any_of(row, row + vocab, [](float logit) { return logit != -INFINITY; }),
               "generate: no token is left for prompt ", prompt_indices_[g], ", sample ",
@@ -252,14 +260,15 @@ class Scheduler {
     for (size_t g = first_group; g < groups_.size(); ++g) {
       auto& sequences = sequences_[g];
       auto& regions = groups_[g].responses;
-      const int64_t limit = length_limit(prompts_[prompt_indices_[g]], options_);
+      const GeneratePrompt& prompt = prompts_[prompt_indices_[g]];
       size_t kept = 0;
       for (size_t i = 0; i < sequences.size(); ++i, ++draw) {
         Sequence& sequence = sequences[i];
         const int32_t id = sampled_.ids[draw];
         sequence.ids.push_back(id);
         sequence.logprobs.push_back(sampled_.logprobs[draw]);
-        const bool full = static_cast<int64_t>(sequence.ids.size()) == limit;
+        const bool full =
+            static_cast<int64_t>(sequence.ids.size()) == length_limit(prompt, sequence.sample, options_);
         if (is_stop_[id] || full) {
           cache_.release(regions[i]);
           on_response_({prompt_indices_[g], sequence.sample, std::move(sequence.ids),
@@ -301,6 +310,7 @@ class Scheduler {
   const std::function<void(Response&&)>& on_response_;
   const CancelFlag& cancelled_;
   const GeneratePlan plan_;
+  const int64_t prefill_tokens_;
   std::vector<bool> is_stop_;
   KvCache cache_;
   int64_t logits_rows_;

@@ -27,18 +27,22 @@ struct GenerateOptions {
   uint64_t seed = 0;
   int64_t max_live_tokens = 0;     // memory bound for keys and values; 0 = chosen by the engine
   int64_t max_live_sequences = 0;  // 0 = chosen by the engine
+  int64_t steps_per_poll = 0;      // of a GPU, between two looks at its slots; 0 = chosen by the engine
 };
 
 struct GeneratePrompt {
-  std::vector<int32_t> ids;    // not empty
-  uint64_t key = 0;            // identifies the prompt in the random stream
-  int64_t max_new_tokens = 0;  // of its responses, where that is less than the request's; 0 = no own limit
+  std::vector<int32_t> ids;  // not empty
+  uint64_t key = 0;          // identifies the prompt in the random stream
+  // Tokens that its responses may have, where that is less than the request's: one number for all of them,
+  // one for each, or none.
+  std::vector<int64_t> max_new_tokens;
 };
 
 // Tokens that a response to the prompt may have.
-inline int64_t length_limit(const GeneratePrompt& prompt, const GenerateOptions& options) {
-  return prompt.max_new_tokens > 0 ? std::min(prompt.max_new_tokens, options.max_new_tokens)
-                                   : options.max_new_tokens;
+inline int64_t length_limit(const GeneratePrompt& prompt, int64_t sample, const GenerateOptions& options) {
+  const auto& own = prompt.max_new_tokens;
+  if (own.empty()) return options.max_new_tokens;
+  return std::min(own.size() == 1 ? own[0] : own[static_cast<size_t>(sample)], options.max_new_tokens);
 }
 
 enum class FinishReason { kStop, kLength };

@@ -70,9 +70,14 @@ void check_prompt(const GeneratePrompt& prompt, size_t index, const GenerateOpti
                   const ModelConfig& config) {
   const int64_t length = static_cast<int64_t>(prompt.ids.size());
   TORCH_CHECK_VALUE(length > 0, "generate: prompt ", index, " is empty; start from the BOS token instead");
-  const int64_t limit = length_limit(prompt, options);
-  TORCH_CHECK_VALUE(prompt.max_new_tokens >= 0, "generate: prompt ", index,
-                    ": maxNewTokens must be >= 0 (0 = the request's), got ", prompt.max_new_tokens);
+  const auto own_limits = static_cast<int64_t>(prompt.max_new_tokens.size());
+  TORCH_CHECK_VALUE(own_limits <= 1 || own_limits == options.num_samples, "generate: prompt ", index,
+                    ": maxNewTokens must be one number, or one for each of ", options.num_samples,
+                    " responses, got ", own_limits, " numbers");
+  int64_t limit = length_limit(prompt, 0, options);
+  for (int64_t sample = 1; sample < own_limits; ++sample) {
+    limit = std::max(limit, length_limit(prompt, sample, options));
+  }
   TORCH_CHECK_VALUE(limit <= config.max_position_embeddings - length, "generate: prompt ", index, " has ",
                     length, " tokens; with maxNewTokens ", limit,
                     " it exceeds the model's max_position_embeddings ", config.max_position_embeddings);

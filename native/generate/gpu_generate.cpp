@@ -16,7 +16,13 @@ namespace cream {
 
 namespace {
 
+// Between two looks at the slots. A response that has ended keeps its slot until the look after the next,
+// so slow steps are watched more closely; fast ones leave the host no time for that.
 constexpr int64_t kStepsPerPoll = 8;
+constexpr int64_t kSlowStepsPerPoll = 2;
+constexpr int64_t kSlowParameters = 2'000'000'000;
+// Free slots are filled again once they are this share of all: each time costs a pass over the weights.
+constexpr int64_t kRefillShare = 64;
 constexpr int64_t kItemRows = 64;  // rows of one prompt item
 
 // The decoder that a model keeps from an earlier call; null where what it recorded is of no use any more.
@@ -58,6 +64,9 @@ class GpuScheduler {
         cancelled_(cancelled),
         decoder_(kept_decoder(model)),
         plan_(plan_with(model, prompts, options, decoder_.get())),
+        steps_per_poll_(options.steps_per_poll > 0                       ? options.steps_per_poll
+                        : model.weights.num_parameters > kSlowParameters ? kSlowStepsPerPoll
+                                                                         : kStepsPerPoll),
         arena_(plan_.arena_tokens / kArenaBlock) {
     if (prompts_.empty()) {
       decoder_ = nullptr;
@@ -107,7 +116,7 @@ class GpuScheduler {
   // Begins as many responses as there are slots and room for prompts. A few free slots are not worth the
   // interruption.
   void refill() {
-    const int64_t worth = live_.empty() ? 1 : std::max<int64_t>(1, plan_.step.slots / 16);
+    const int64_t worth = live_.empty() ? 1 : std::max<int64_t>(1, plan_.step.slots / kRefillShare);
     if (!waiting() || static_cast<int64_t>(free_slots_.size()) < worth) return;
     while (begin_some()) check_cancelled();
   }
@@ -131,7 +140,7 @@ class GpuScheduler {
       const int64_t slot = free_slots_.back();
       free_slots_.pop_back();
       const GeneratePrompt& prompt = prompts_[next_prompt_];
-      const int64_t limit = length_limit(prompt, options_);
+      const int64_t limit = length_limit(prompt, next_sample_, options_);
       live_.emplace(slot, LiveSlot{next_prompt_, next_sample_, limit, num_snapshots_});
       starts.push_back({static_cast<int32_t>(slot),
                         static_cast<int32_t>(prompt.ids.size()),
@@ -192,7 +201,7 @@ class GpuScheduler {
     for (const auto& [slot, live] : live_) {
       steps = std::max(steps, live.limit - 1 - live.steps);
     }
-    steps = std::min(steps, kStepsPerPoll);
+    steps = std::min(steps, steps_per_poll_);
     if (steps <= 0) return false;
     if (rows_changed_) schedule();
     for (int64_t i = 0; i < steps; ++i) decoder_->step();
@@ -265,6 +274,7 @@ class GpuScheduler {
   const CancelFlag& cancelled_;
   std::shared_ptr<GpuDecoder> decoder_;  // null when there is nothing to do
   const GpuPlan plan_;
+  const int64_t steps_per_poll_;
   BlockArena arena_;
 
   int64_t next_prompt_ = 0, next_sample_ = 0;

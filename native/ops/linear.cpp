@@ -76,6 +76,11 @@ void linear_out(at::Tensor& out, const at::Tensor& x, const at::Tensor& w, const
   }
 }
 
+bool rows_are_independent(at::ScalarType dtype) {
+  const bool is_widened = dtype == at::kBFloat16 && !cpu::has_avx512_bf16();
+  return has_panel_products(is_widened ? at::kFloat : dtype);
+}
+
 at::Tensor linear_backward_input(const at::Tensor& dy, const at::Tensor& w) {
   const PhaseScope phase(Phase::kGemm, dy.device());
   if (takes_panels(dy, w)) {

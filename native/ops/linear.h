@@ -17,6 +17,9 @@ at::Tensor linear(const at::Tensor& x, const at::Tensor& w, const at::Tensor& bi
 // nothing is rounded (on a GPU without a bias alone).
 void linear_out(at::Tensor& out, const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias = {});
 
+// Whether on the CPU a row's bits do not depend on how many rows there are, where all operands have `dtype`.
+bool rows_are_independent(at::ScalarType dtype);
+
 // Gradient by the input: dy [R, N], w [N, K] -> [R, K] of dy's type.
 at::Tensor linear_backward_input(const at::Tensor& dy, const at::Tensor& w);
 

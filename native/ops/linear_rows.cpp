@@ -27,7 +27,7 @@ void linear_rows(at::Tensor& out, const at::Tensor& x, const at::Tensor& w, cons
                     "linear_rows: expected contiguous [R, K], [N, K] -> [R, N], got ", x.sizes(), ", ",
                     w.sizes(), " -> ", out.sizes());
   const bool on_cpu = x.device().is_cpu();
-  if (on_cpu && x.scalar_type() == at::kFloat && has_linear_rows_f32(n, k)) {
+  if (on_cpu && x.scalar_type() == at::kFloat) {
     linear_rows_f32(out.mutable_data_ptr<float>(), x.const_data_ptr<float>(), w.const_data_ptr<float>(),
                     bias.defined() ? bias.const_data_ptr<float>() : nullptr, r, n, k);
   } else if (on_cpu && x.scalar_type() == at::kBFloat16) {

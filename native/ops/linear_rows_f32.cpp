@@ -4,7 +4,6 @@
 #include <array>
 #include <vector>
 
-#include "ops/cpu_features.h"
 #include "ops/linear_rows_kernels.h"
 #include "ops/linear_rows_tiles.h"
 #include "ops/simd.h"
@@ -22,11 +21,15 @@ constexpr int kWeightRows = 2;
 constexpr int kMaxRows = 2;  // twice as many registers of half the width: 8 for sums, 4 for weights, 2
 #endif
 
+// The compiler must not see through it: it would multiply the few elements in another way, with other bits, in
+// a tile of one shape than in a tile of another.
 template <typename T>
 Floats load_tail(const T* p, int64_t size) {
   T values[kLanes] = {};
   std::copy_n(p, size, values);
-  return load16(values);
+  Floats tail = load16(values);
+  asm("" : "+m"(tail));
+  return tail;
 }
 
 // Keeps the compiler from reading the same memory again for each multiply-add.
@@ -74,10 +77,6 @@ struct Kernel {
 };
 
 }  // namespace
-
-bool has_linear_rows_f32(int64_t, int64_t) {
-  return cpu::has_avx512();  // narrower machines have too few registers for these tiles
-}
 
 void linear_rows_f32(float* out, const float* x, const float* w, const float* bias, int64_t r, int64_t n,
                      int64_t k) {

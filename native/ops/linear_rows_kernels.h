@@ -8,7 +8,6 @@
 namespace cream {
 
 // True where this build and this machine have the kernel and it takes the shape.
-bool has_linear_rows_f32(int64_t n, int64_t k);
 bool has_linear_rows_bf16(int64_t n, int64_t k);
 
 void linear_rows_f32(float* out, const float* x, const float* w, const float* bias, int64_t r, int64_t n,

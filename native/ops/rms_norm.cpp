@@ -9,6 +9,7 @@
 #include "ops/dispatch.h"
 #include "ops/gpu.h"
 #include "ops/phases.h"
+#include "ops/simd.h"
 #include "ops/vector_math.h"
 
 namespace cream {
@@ -24,11 +25,18 @@ void check_rows(const at::Tensor& x, const at::Tensor& w, const char* op) {
                     w.scalar_type());
 }
 
+// Lanes by hand: a compiler may begin its own where memory is aligned, so that the order of a sum, and its
+// bits, would depend on where the row lies.
 template <typename T>
 float inverse_rms(const T* x, int64_t width, double eps) {
-  float sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t c = 0; c < width; ++c) sum += to_float(x[c]) * to_float(x[c]);
+  const int64_t whole = width / kLanes * kLanes;
+  Floats squares{};
+  for (int64_t c = 0; c < whole; c += kLanes) {
+    const Floats values = load16(x + c);
+    squares += values * values;
+  }
+  float sum = sum_lanes(squares);
+  for (int64_t c = whole; c < width; ++c) sum += to_float(x[c]) * to_float(x[c]);
   return 1.0f / std::sqrt(sum / static_cast<float>(width) + static_cast<float>(eps));
 }
 

@@ -84,6 +84,24 @@ t.test(
   },
 );
 
+t.test('a stream has the lengths that it states, and full slots the context of its slots', async (t) => {
+  const { gammaLengths, equalContext, stageRate } = (await import(join(FOLDER, 'stream.mjs'))) as {
+    gammaLengths: (of: { mean: number; deviation: number; cap: number }, count: number) => number[];
+    equalContext: (lengths: number[]) => number;
+    stageRate: (measured: Record<string, number>) => number;
+  };
+  const lengths = gammaLengths({ mean: 300, deviation: 180, cap: 1e9 }, 50_000);
+  const mean = lengths.reduce((sum, x) => sum + x, 0) / lengths.length;
+  const deviation = Math.sqrt(lengths.reduce((sum, x) => sum + (x - mean) ** 2, 0) / lengths.length);
+  t.ok(Math.abs(mean - 300) < 3, `mean ${mean}`);
+  t.ok(Math.abs(deviation - 180) < 4, `deviation ${deviation}`);
+  t.equal(Math.max(...gammaLengths({ mean: 300, deviation: 180, cap: 768 }, 5000)), 768);
+  // A slot is as often at a token of the response of 3 as at one of the three of 1: (1 + 1 + 1 + 9) / 6.
+  t.equal(equalContext([1, 1, 1, 3]), 2);
+  // 100 tokens in 20 s, of which 10 are the beginning and the end; 900 more at 10 a second.
+  t.equal(stageRate({ tokens: 100, seconds: 20, steadyTokensPerSecond: 10, share: 0.1 }), 1000 / 110);
+});
+
 const isBuilt = existsSync(join(ROOT, 'dist/lib/index.js'));
 
 function bench(parameters: string[]) {
@@ -103,6 +121,7 @@ const TELLING = [
   'lora-8b',
   'adamw-8b',
   'swap-8b',
+  'stream-8b',
 ];
 const asRows = (names: readonly string[]) => names.flatMap((name) => ['--row', name]);
 
@@ -145,6 +164,9 @@ for (const device of ['cpu', 'emulated']) {
       t.equal(parts.optimizer > 0, name === 'train-8b' || name === 'lora-8b');
     }
     t.ok(rows['train-8b'].extra.sharingGain > 0);
+    const { extra: stream } = rows['stream-8b'];
+    t.equal(stream.ratioToFullSlots, rows['stream-8b'].value / stream.fullSlotsTokensPerSecond);
+    t.ok(stream.meanLength < stream.fullSlotsLength, 'long responses hold their slots for longer');
     const { work, extra } = rows['iteration-8b'];
     t.equal(work.steps, 1);
     t.equal(work.pairs, work.prompts);

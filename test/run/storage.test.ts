@@ -14,7 +14,8 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { CreamError } from '../../lib/errors.js';
 import { MetricsLog } from '../../lib/run/metrics.js';
-import { inChunks, readRecords, recordLines } from '../../lib/run/records.js';
+import { inChunks } from '../../lib/run/chunks.js';
+import { readRecords, recordLines } from '../../lib/run/records.js';
 import { RunDir } from '../../lib/run/run-dir.js';
 import {
   fileRecord,

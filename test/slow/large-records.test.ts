@@ -2,7 +2,8 @@ import { createReadStream, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import t from 'tap';
-import { inChunks, recordLines } from '../../lib/run/records.js';
+import { inChunks } from '../../lib/run/chunks.js';
+import { recordLines } from '../../lib/run/records.js';
 import { fileRecord, writeFileDurably } from '../../lib/run/storage.js';
 
 // Records that are longer together than a string of V8 can be (2^29 - 24 characters).
