@@ -273,10 +273,10 @@ export const configSchema = z.strictObject({
     maxTokensPerBatch: count.default(16384).describe('Memory bound of a forward pass, in tokens.'),
     lengthNormalize: z.boolean().default(false).describe('Divide rewards by the length of the response.'),
     policyFrom: z
-      .enum(['scoring', 'generation'])
-      .default('scoring')
+      .enum(['auto', 'scoring', 'generation'])
+      .default('auto')
       .describe(
-        "Where the policy's log-probs come from. scoring: a pass of their own. generation: the sampler's (temperature 1, untruncated), one pass less; they differ by rounding, which is measured on 32 groups of every iteration and reported.",
+        "Where the policy's log-probs come from. scoring: a pass of their own. generation: the sampler's (of temperature 1 and untruncated, however it samples), one pass less; they differ by rounding, which is measured on 32 groups of every iteration. auto: on a GPU generation, with a pass of its own in an iteration where those groups rank otherwise (tau below 0.9); on the CPU scoring.",
       ),
     previousReward: z
       .enum(['auto', 'implicit', 'likelihood', 'anchor'])

@@ -1,6 +1,7 @@
 import { CreamError } from './errors.js';
 import type { Model } from './native/model.js';
 import type { Models } from './run/models.js';
+import { noiseOf, scoredAtFirst, settlePolicy } from './run/policy-logprobs.js';
 import type { Run, StageInfo } from './run/run.js';
 import { readRecords, recordLines } from './run/records.js';
 import { rewardGroups } from './run/rewards.js';
@@ -16,13 +17,6 @@ import { scoringNeeds } from './scoring-needs.js';
 import { startTraining } from './run/training-memory.js';
 import type { World } from './run/world.js';
 import { pair } from './stages/pair.js';
-import {
-  comparedGroups,
-  type SamplerAgreement,
-  samplerAgreement,
-  samplerDoubt,
-  samplerLogprobs,
-} from './stages/policy-from-generation.js';
 import { consistencyOf, rank, unranked } from './stages/rank.js';
 import { sampleStream } from './stages/sample.js';
 import { earlierJudges, judgesOf, score, withRewards } from './stages/score.js';
@@ -199,16 +193,18 @@ async function scoreResponses(world: World, t: number, author: Author = 'policy'
   const info: StageInfo = { stage: 'score', iteration: t, model, unit: 'prompts' };
   await run.stage(info, [scoresOf(t, author)], async () => {
     const groups = await readRecords<Group>(run.dir.path(samplesOf(t, author)));
-    const logprobs = new Map<string, GroupLogprobs[]>();
-    const total = groups.length * Object.keys(passes).length;
-    const rate = run.rate(info, total, 'prompts');
-    const isSampled = options.policyFrom === 'generation' && !isBase; // M_t wrote what it is asked for
-    for (const [part, number] of Object.entries(passes)) {
-      const before = groups.length * logprobs.size;
+    const source = isBase ? 'scoring' : world.policyFrom; // the sampler knows M_t's log-probs, which wrote what it scores
+    const asked = Object.entries(passes).map(([part, number]) => {
+      return { part, number, groups: part === 'policy' ? scoredAtFirst(source, groups) : groups };
+    });
+    const total = asked.reduce((sum, pass) => sum + pass.groups.length, 0);
+    let rate = run.rate(info, total, 'prompts');
+    let before = 0;
+    const scorePass = async (part: string, number: number, some: readonly Group[]) => {
       const pass = await models.borrow(number, (model) =>
         run.chunks(
           info,
-          part === 'policy' && isSampled ? comparedGroups(groups) : groups,
+          some,
           (chunk) =>
             score(chunk, model, { maxTokensPerBatch: options.maxTokensPerBatch, signal: run.signal }),
           {
@@ -218,14 +214,28 @@ async function scoreResponses(world: World, t: number, author: Author = 'policy'
           },
         ),
       );
-      logprobs.set(part, pass);
-    }
-    const sampler = isSampled ? takeSampler(world, info, groups, logprobs) : {};
+      before += some.length;
+      return pass;
+    };
+    const logprobs = new Map<string, readonly GroupLogprobs[]>();
+    for (const pass of asked) logprobs.set(pass.part, await scorePass(pass.part, pass.number, pass.groups));
     const { lengthNormalize } = options;
+    const settled = isBase
+      ? undefined
+      : await settlePolicy(run, info, groups, {
+          source,
+          scored: logprobs.get('policy')!,
+          reading: { rule: judges.policy, beta, lengthNormalize, base: logprobs.get('base') },
+          scoreRest: (rest) => {
+            rate = run.rate(info, rest.length, 'prompts');
+            before = 0;
+            return scorePass('policy-rest', t, rest);
+          },
+        });
     const scored = withRewards(
       groups,
       {
-        policy: logprobs.get('policy')!,
+        policy: settled?.logprobs ?? logprobs.get('policy')!,
         base: logprobs.get('base'),
         previous: logprobs.get('previous'),
         ...(earlier.length > 0 && {
@@ -234,28 +244,17 @@ async function scoreResponses(world: World, t: number, author: Author = 'policy'
       },
       { beta, lengthNormalize, judges, previous: needs.previous },
     );
+    const noise = settled && noiseOf(scored, settled.readings, judges.policy);
     const { groups: records, counts, metrics } = await rewardGroups(world, info, scored, t);
     await write(run, scoresOf(t, author), records);
     const moved = movesOf(models);
-    const count = Object.keys(passes).length - Number(isSampled);
-    return { result: { passes: count, ...moved, ...sampler, ...counts }, metrics };
+    const count = asked.length - Number(settled?.record.policyFrom === 'generation');
+    const found = { ...settled?.record, ...(noise && { rewardNoise: noise.rewardNoise }) };
+    return {
+      result: { passes: count, ...moved, ...found, ...counts },
+      metrics: { ...noise?.metrics, ...metrics },
+    };
   });
-}
-
-/** Puts the sampler's log-probs in the place of the policy's pass, which scored a sample of the groups to compare with. */
-function takeSampler(
-  { run }: World,
-  info: StageInfo,
-  groups: readonly Group[],
-  logprobs: Map<string, GroupLogprobs[]>,
-): { sampler: SamplerAgreement } {
-  const own = samplerLogprobs(groups);
-  const scored = logprobs.get('policy')!;
-  const sampler = samplerAgreement(groups, { sampler: own, scored, base: logprobs.get('base') });
-  logprobs.set('policy', own);
-  const doubt = samplerDoubt(sampler);
-  if (doubt !== undefined) run.warn('sampler-disagrees', doubt, info);
-  return { sampler };
 }
 
 async function rankResponses({ run, correctness }: World, t: number): Promise<void> {

@@ -71,6 +71,11 @@ t.test('work: prompts once per group, passes by iteration, models measured', asy
     [2, 3, 3],
   );
   t.equal(scoringPasses(3, settings({ score: { previousReward: 'anchor' } })), 2);
+  t.equal(scoringPasses(3, config, 'gpu'), 2, "auto takes the sampler's log-probs there");
+  t.equal(scoringPasses(3, settings({ score: { policyFrom: 'scoring' } }), 'gpu'), 3);
+  t.equal(scoringPasses(3, settings({ score: { policyFrom: 'generation' } })), 2);
+  const onGpu = stagesOf(config, WORK, 'gpu').find(({ stage }) => stage === 'score');
+  t.equal(onGpu?.scored, 5 * 10 * (20 + 4 * 10));
   const stages = new Map(stagesOf(config, WORK).map((stage) => [stage.stage, stage]));
   t.equal(stages.get('sample')?.generated, 3 * 10 * 4 * 11);
   t.equal(stages.get('score')?.scored, 8 * 10 * (20 + 4 * 10));

@@ -48,6 +48,8 @@ const SHOWN: readonly (readonly [key: string, label: string])[] = [
   ['cream/tau', 'tau'],
   ['consistency', 'C'],
   ['tau', 'tau'],
+  ['cream/reward_spread', 'spread of rewards'],
+  ['cream/reward_noise', 'noise'],
   ['pairs', 'pairs'],
   ['accuracy', 'accuracy'],
   ['greedy', 'greedy'],

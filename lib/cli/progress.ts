@@ -75,6 +75,9 @@ export class Progress {
       case 'warning':
         this.#terminal.note(`${this.#terminal.style('yellow', 'warning:')} ${where(event)}${event.message}`);
         return;
+      case 'choice':
+        this.#say(`${event.setting}: ${event.value} (auto: ${event.because})`);
+        return;
       case 'plan': // a line of events.jsonl; a screen has no room for a table
         return;
       case 'summary':

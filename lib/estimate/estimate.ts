@@ -172,7 +172,7 @@ export async function estimate(config: CreamConfig, options: EstimateOptions): P
     disk,
     diskBytes: disk.reduce((sum, { bytes }) => sum + bytes, 0),
     freeDiskBytes: await freeDisk(config.output),
-    stages: stagesOf(config, workload),
+    stages: stagesOf(config, workload, engine),
   };
   if (gpu !== undefined) {
     const times = gpuSeconds(config, shape, dtype, workload, result.stages, gpu);

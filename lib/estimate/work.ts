@@ -1,5 +1,6 @@
 import type { CreamConfig } from '../config.js';
 import { scoringNeeds } from '../scoring-needs.js';
+import type { EngineKind } from './sizes.js';
 
 // What a run has to compute, counted in tokens. Prompts are computed once per group; the last token of a response
 // needs no row of its own.
@@ -41,12 +42,13 @@ const groupRows = ({ prompt, response }: Lengths, responses: number): number =>
  * earlier policies, of the final one, and the policy's and the base's over M0's responses; as far as the settings ask
  * for them.
  */
-export function scoringPasses(iteration: number, config: CreamConfig): number {
+export function scoringPasses(iteration: number, config: CreamConfig, engine: EngineKind = 'cpu'): number {
   const { consistency, iterations, pairing, score } = config;
   const needs = scoringNeeds(config);
   const isThird = needs.previous && iteration > 1 && score.previousReward !== 'anchor';
   // The few groups that are compared with the sampler's log-probs are not counted.
-  const always = Number(score.policyFrom === 'scoring') + Number(needs.base) + Number(isThird);
+  const source = score.policyFrom === 'auto' && engine === 'gpu' ? 'generation' : score.policyFrom;
+  const always = Number(source !== 'generation') + Number(needs.base) + Number(isThird);
   const ofBase = pairing.rejectedFrom === 'base' ? 1 + Number(scoringNeeds(config, 'base').base) : 0;
   const earlier = consistency.history === 'previous' ? 0 : Math.max(0, iteration - 2);
   const final = consistency.final && iteration === iterations ? 1 : 0;
@@ -78,7 +80,7 @@ const measured = (config: CreamConfig) =>
   config.data.evaluation.length === 0 ? 0 : config.iterations + (config.data.sft === undefined ? 1 : 2);
 
 /** The stages of a whole run, in the order in which they are first done. */
-export function stagesOf(config: CreamConfig, work: Workload): StageWork[] {
+export function stagesOf(config: CreamConfig, work: Workload, engine: EngineKind = 'cpu'): StageWork[] {
   const none = { trained: 0, scored: 0, generated: 0 };
   const stages: StageWork[] = [];
   const { iterations, sampling, train } = config;
@@ -88,7 +90,7 @@ export function stagesOf(config: CreamConfig, work: Workload): StageWork[] {
     stages.push({ stage: 'sft', what: `${examples} examples x ${config.sft.epochs}`, ...none, trained });
   }
   if (iterations > 0) {
-    const passes = Array.from({ length: iterations }, (_, i) => scoringPasses(i + 1, config));
+    const passes = Array.from({ length: iterations }, (_, i) => scoringPasses(i + 1, config, engine));
     const allPasses = passes.reduce((sum, count) => sum + count, 0);
     const groups = iterations * work.prompts;
     const authors = config.pairing.rejectedFrom === 'base' ? 2 : 1;

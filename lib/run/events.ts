@@ -67,6 +67,15 @@ export interface PlanEvent {
   gradientsDtype: 'float32' | 'bfloat16';
 }
 
+/** What a setting `auto` stands for in this run; at the start of every process of it. */
+export interface ChoiceEvent {
+  type: 'choice';
+  setting: string;
+  value: string;
+  /** By what it was decided, for people. */
+  because: string;
+}
+
 export interface SummaryEvent {
   type: 'summary';
   summary: RunSummary;
@@ -79,4 +88,5 @@ export type RunEvent =
   | MetricsEvent
   | WarningEvent
   | PlanEvent
+  | ChoiceEvent
   | SummaryEvent;

@@ -178,6 +178,11 @@ export class Run {
     this.#emitAndLog({ type: 'plan', stage, iteration, ...chosen });
   }
 
+  /** Tells what a setting `auto` stands for. */
+  chose(setting: string, value: string, because: string): void {
+    this.#emitAndLog({ type: 'choice', setting, value, because });
+  }
+
   /** A warning that says nothing of the run's results, so that no stage records it. */
   notice(code: string, message: string): void {
     this.warnings.push({ code, message });

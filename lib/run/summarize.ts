@@ -59,6 +59,9 @@ export function iterationSoFar(progress: Progress, t: number): PartialIteration 
   const { prompts, responses, truncatedResponses, emptyResponses, meanResponseTokens } = resultOf<Sampled>(
     stage(`sample:M${t}`),
   );
+  const { rewardNoise, policyFrom, sampler } = resultOf<
+    Pick<IterationSummary, 'rewardNoise' | 'policyFrom' | 'sampler'>
+  >(stage(`score:M${t}`));
   const { consistency, rankingAccuracy, rewardCorrelation, sampleAccuracy, history } = resultOf<Ranked>(
     stage('rank'),
   );
@@ -77,6 +80,9 @@ export function iterationSoFar(progress: Progress, t: number): PartialIteration 
     emptyResponses,
     meanResponseTokens,
     consistency,
+    rewardNoise,
+    policyFrom,
+    sampler,
     pairs,
     droppedGroups,
     meanWeight,

@@ -1,6 +1,8 @@
 import type { MeanEstimate } from '../statistics.js';
+import type { SamplerAgreement } from '../stages/policy-from-generation.js';
 import type { Accuracy, NoPairReason, PairChoices, RankedGroup, UndefinedConsistency } from '../types.js';
 import { bootstrapInterval } from './random.js';
+import type { RewardNoise } from './reward-noise.js';
 
 // What a run found out: summary.json of the run folder, the last event, and the result of runCream().
 
@@ -79,6 +81,12 @@ export interface IterationSummary {
   emptyResponses: number;
   meanResponseTokens: number;
   consistency: ConsistencySummary;
+  /** Spread and rounding of the rewards that the policy ranks by; absent where it ranks by none. */
+  rewardNoise?: RewardNoise;
+  /** Where the policy's log-probs of its responses come from: a scoring pass, or the sampler. */
+  policyFrom?: 'scoring' | 'generation';
+  /** How the two agree, on the groups that have both. */
+  sampler?: SamplerAgreement;
   pairs: number;
   /** prompts = pairs + the sum of these, exactly. */
   droppedGroups: Partial<Record<NoPairReason, number>>;

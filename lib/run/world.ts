@@ -14,6 +14,7 @@ import {
   sliceOf,
 } from './inputs.js';
 import { loraOptions, Models } from './models.js';
+import { decidePolicySource, type PolicySource } from './policy-logprobs.js';
 import { checkRewardSettings } from './rewards.js';
 import { checkpointFolder } from './run-dir.js';
 import type { Run, StageInfo } from './run.js';
@@ -29,6 +30,8 @@ export interface World {
   maxLength: number;
   /** False when there is no data.sft: M1 is M0. */
   fineTuned: boolean;
+  /** Where the policy's log-probs of its own responses come from. */
+  policyFrom: PolicySource;
   directoryOf: (model: number) => string;
   /** Reads every data file before the first stage, so that a bad line ends the run at once, not after hours of training. */
   checkData: () => Promise<void>;
@@ -84,6 +87,7 @@ export async function openWorld(run: Run): Promise<World> {
   const { config: modelConfig } = await models.policy(0);
   const maxLength = resolveMaxLength(config.maxLength, modelConfig.maxPositionEmbeddings);
   await checkRewardSettings(config);
+  const policyFrom = config.iterations === 0 ? 'scoring' : await decidePolicySource(run);
   const reading = {
     chat: data.chat,
     maxLength,
@@ -137,6 +141,7 @@ export async function openWorld(run: Run): Promise<World> {
     tokenizer,
     maxLength,
     fineTuned,
+    policyFrom,
     directoryOf,
     checkData: async () => {
       const beforeTraining = fineTuned && !run.isDone({ stage: 'sft', iteration: 0, model: 'M1' });

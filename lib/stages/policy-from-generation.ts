@@ -42,7 +42,7 @@ export function samplerLogprobs(groups: readonly Group[]): GroupLogprobs[] {
       if (samplerLogprob === undefined) {
         throw new CreamError(
           'MISSING_SCORES',
-          `group ${id}: a response has no samplerLogprob, which score.policyFrom: generation takes; sample again`,
+          `group ${id}: a response has no samplerLogprob, which scoring compares with; sample again`,
         );
       }
       const key = ids.join();
@@ -54,53 +54,50 @@ export function samplerLogprobs(groups: readonly Group[]): GroupLogprobs[] {
   });
 }
 
-/**
- * Compares the sampler's log-probs with `scored`, groups of the same responses joined by id. Rewards are the log-probs
- * minus those of `base`, where there are such.
- */
+/** The two readings of the log-probs of the same responses, joined by id: `scored` may be some of the groups. */
+export interface Readings {
+  sampler: readonly GroupLogprobs[];
+  scored: readonly GroupLogprobs[];
+}
+
+/** Compares the sampler's log-probs with `scored`. `rewardsOf` gives the rewards that a group is ranked by. */
 export function samplerAgreement(
   groups: readonly Group[],
-  passes: {
-    sampler: readonly GroupLogprobs[];
-    scored: readonly GroupLogprobs[];
-    base?: readonly GroupLogprobs[] | undefined;
-  },
+  { sampler, scored }: Readings,
+  rewardsOf: (logprobs: readonly number[], id: string) => readonly number[],
 ): SamplerAgreement {
-  const byId = (pass: readonly GroupLogprobs[] = []) =>
-    new Map(pass.map(({ id, logprobs }) => [id, logprobs] as const));
-  const [sampler, base] = [byId(passes.sampler), byId(passes.base)];
+  const own = new Map(sampler.map(({ id, logprobs }) => [id, logprobs] as const));
   const responses = new Map(groups.map((group) => [group.id, group.responses] as const));
   const differences: number[] = [];
   const perToken: number[] = [];
   const taus: number[] = [];
-  for (const { id, logprobs } of passes.scored) {
-    const own = sampler.get(id)!;
+  for (const { id, logprobs } of scored) {
+    const sampled = own.get(id)!;
     logprobs.forEach((logprob, i) => {
-      const difference = Math.abs(logprob - own[i]!);
+      const difference = Math.abs(logprob - sampled[i]!);
       differences.push(difference);
       const tokens = responses.get(id)![i]!.ids.length;
       if (tokens > 0) perToken.push(difference / tokens);
     });
-    const reward = (values: readonly number[]) => values.map((value, i) => value - (base.get(id)?.[i] ?? 0));
-    const tau = kendallTau(reward(own), reward(logprobs));
+    const tau = kendallTau(rewardsOf(sampled, id), rewardsOf(logprobs, id));
     if (!Number.isNaN(tau)) taus.push(tau);
   }
   const mean = (values: readonly number[]) =>
     values.length === 0 ? 0 : values.reduce((sum, value) => sum + value, 0) / values.length;
   return {
-    groups: passes.scored.length,
+    groups: scored.length,
     meanDifference: mean(differences),
-    maxDifference: Math.max(0, ...differences),
+    maxDifference: differences.reduce((most, difference) => Math.max(most, difference), 0),
     meanPerToken: mean(perToken),
     tau: taus.length === 0 ? null : mean(taus),
   };
 }
 
-/** What to tell the user when the two disagree by more than rounding; undefined when they do not. */
+/** How the rankings disagree, where they do by more than rounding; undefined when they do not. */
 export function samplerDoubt({ tau, groups }: SamplerAgreement): string | undefined {
   if (tau === null || tau >= LEAST_TAU) return undefined;
   return (
     `the sampler's log-probs rank responses otherwise than a scoring pass (tau ${tau.toFixed(3)} on ${groups} ` +
-    'groups); set score.policyFrom: scoring'
+    `groups, at least ${LEAST_TAU} is wanted)`
   );
 }

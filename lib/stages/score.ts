@@ -97,6 +97,17 @@ export interface ScorePasses {
 const perToken = (logprobs: readonly number[], numTokens: readonly number[]) =>
   logprobs.map((logprob, i) => (numTokens[i] === 0 ? Number.NaN : logprob / numTokens[i]!));
 
+/** Rewards of one group by `rule`; per token they are NaN for a response without tokens. `base` is M0's log-probs. */
+export function rewardsBy(
+  rule: RewardRule,
+  { logprobs, base, numTokens }: Record<'logprobs' | 'base' | 'numTokens', readonly number[]>,
+  { beta, lengthNormalize }: Pick<CreamConfig, 'beta'> & { lengthNormalize: boolean },
+): number[] {
+  if (rule === 'likelihood') return perToken(logprobs, numTokens);
+  const rewards = logprobs.map((logprob, i) => beta * (logprob - base[i]!));
+  return lengthNormalize ? perToken(rewards, numTokens) : rewards;
+}
+
 /**
  * Rewards of every response from the passes, joined by id. A response without tokens has no reward per token: NaN,
  * which the ranking counts and reports.
@@ -112,7 +123,7 @@ export function withRewards(
     previous?: boolean;
   },
 ): ScoredGroup[] {
-  const { beta, lengthNormalize, judges, previous: wantsPrevious = true } = options;
+  const { judges, previous: wantsPrevious = true } = options;
   const byId = (pass: readonly GroupLogprobs[]) =>
     new Map(pass.map((scored) => [scored.id, scored.logprobs]));
   const policyById = byId(passes.policy);
@@ -132,11 +143,8 @@ export function withRewards(
     const baseLogprobs = found(baseById);
     const previousLogprobs = wantsPrevious ? found(previousById!) : undefined;
 
-    const reward = (own: readonly number[], rule: RewardRule) => {
-      if (rule === 'likelihood') return perToken(own, numTokens);
-      const rewards = own.map((logprob, i) => beta * (logprob - baseLogprobs[i]!));
-      return lengthNormalize ? perToken(rewards, numTokens) : rewards;
-    };
+    const reward = (own: readonly number[], rule: RewardRule) =>
+      rewardsBy(rule, { logprobs: own, base: baseLogprobs, numTokens }, options);
     return {
       ...group,
       logprobs,

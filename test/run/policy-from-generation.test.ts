@@ -44,5 +44,6 @@ t.test('one pass less, the same log-probs but for rounding, and the difference r
     );
     const byId = new Map(scored.map((group) => [group.id, group.logprobs] as const));
     t.ok(pairs.every(({ id, referenceChosenLogprob }) => byId.get(id)!.includes(referenceChosenLogprob)));
+    t.equal(record.result['policyFrom'], 'generation');
   }
 });
