@@ -1,5 +1,6 @@
 import { relative } from 'node:path';
 import type { CreamConfig } from '../config.js';
+import type { RewardNoise } from '../run/reward-noise.js';
 import { ACCURACY_KINDS, type RunSummary } from '../run/summary.js';
 import type { MeanEstimate } from '../statistics.js';
 import type { Accuracy } from '../types.js';
@@ -22,6 +23,7 @@ export function summaryTable(summary: RunSummary): string {
     'C',
     'random C',
     'tau',
+    'noise',
     'ranked right',
     'pairs',
     'margin',
@@ -40,6 +42,7 @@ export function summaryTable(summary: RunSummary): string {
       shareCell(consistency?.mean),
       consistency?.nullBand ? consistency.nullBand.map((bound) => bound.toFixed(2)).join('-') : '-',
       shareCell(consistency?.tau),
+      noiseCell(asPolicy?.rewardNoise),
       shareCell(rankingAccuracy),
       asPolicy === undefined ? '-' : String(asPolicy.pairs),
       numberCell(madeBy?.metrics['rewards/margins']),
@@ -65,6 +68,7 @@ export function summaryTable(summary: RunSummary): string {
 const MEANINGS: Readonly<Record<string, string>> = {
   C: "C, tau: agreement of the model's ranking of its own responses with the previous model's",
   'random C': 'random C: one group under random rankings, mean -+ one standard deviation',
+  noise: 'noise: rounding of a reward, in % of the spread in a group; ranks turn on it from 11 %',
   'ranked right': 'ranked right: pairs of a correct and an incorrect response that the reward orders right',
   margin: 'margin: chosen minus rejected reward at the end of the training that made the model',
 };
@@ -87,6 +91,12 @@ function meanCell(mean: MeanEstimate | undefined): string {
 
 function shareCell(value: number | null | undefined): string {
   return value === null || value === undefined ? '-' : value.toFixed(3);
+}
+
+function noiseCell(found: RewardNoise | undefined): string {
+  if (!found?.spread || found.noise === null) return '-';
+  const percent = (100 * found.noise) / found.spread;
+  return percent < 0.1 ? `<0.1 %` : `${percent.toFixed(percent < 10 ? 1 : 0)} %`;
 }
 
 function numberCell(value: number | undefined): string {

@@ -1,4 +1,5 @@
 import { type Facts, levelAbove, levelBelow, percent, trail, worst } from './light-rules.js';
+import { noiseLight } from './noise-light.js';
 import { compareScores, outcomeOf, startOf } from './outcome.js';
 import { trainingLights } from './training-lights.js';
 import type { Light } from './types.js';
@@ -19,6 +20,7 @@ export function lightsOf(facts: Facts): Light[] {
     accuracyLight(facts),
     ...trainingLights(facts),
     ...agreementLights(facts),
+    noiseLight(facts),
     ...rewardLights(facts),
     ...responseLights(facts),
   ];

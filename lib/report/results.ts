@@ -45,6 +45,24 @@ const stageResult = z.object({
       belowHalf: z.number(),
     }),
   ),
+  rewardNoise: orNone(
+    z.object({
+      spread: z.number().nullable(),
+      noise: z.number().nullable(),
+      repeatTau: z.number().nullable(),
+      groups: z.number(),
+    }),
+  ),
+  policyFrom: orNone(z.enum(['scoring', 'generation'])),
+  sampler: orNone(
+    z.object({
+      groups: z.number(),
+      meanDifference: z.number(),
+      maxDifference: z.number(),
+      meanPerToken: z.number(),
+      tau: z.number().nullable(),
+    }),
+  ),
   rankingAccuracy: numberOrNull,
   rewardCorrelation: numberOrNull,
   sampleAccuracy: numberOrNull,

@@ -46,7 +46,7 @@ t.test('run goes from M0 to M3 and ends with a table and the next command, which
   t.match(stderr, /^✓ sample 1 M1 /m);
   for (const model of ['M0', 'M1', 'M2', 'M3'])
     t.match(stdout, new RegExp(`^${model} +0\\.000 \\[0\\.00, 0\\.79\\] `, 'm'));
-  t.match(stdout, /^model .* C +random C +tau +pairs +margin$/m);
+  t.match(stdout, /^model .* C +random C +tau +noise +pairs +margin$/m);
   const next = /^next: cream (.*)$/m.exec(stdout)?.[1];
   t.equal(next, 'generate --model first/iteration-2/policy --input data/prompts.jsonl');
   const generated = await cream([...next!.split(' '), '--max-new-tokens', '2', '-q'], { cwd });

@@ -25,6 +25,8 @@ export interface MadeRun {
   origins?: Record<string, string>;
   /** Groups of each iteration. */
   iterations?: MadeGroup[][];
+  /** What the score stage of each iteration recorded. */
+  scores?: object[];
   /** Sampled accuracies of M0, M1, ... of 1000 answers. */
   accuracies?: number[];
   steps?: object[];
@@ -157,6 +159,8 @@ export function makeRun(made: MadeRun): string {
       emptyResponses: 0,
       meanResponseTokens: all.reduce((sum, text) => sum + text.length, 0) / all.length,
     });
+    const scored = made.scores?.[index];
+    if (scored !== undefined) stage(`iteration-${t}/score:M${t}`, scored);
     stage(
       `iteration-${t}/rank`,
       {

@@ -134,7 +134,7 @@ t.test('charts are drawn: every curve is on its canvas in its colour', skip, asy
 
 t.test('tabs show their part, by mouse, by keyboard and by address', skip, async (t) => {
   const { page, problems } = await open([full('tabs')]);
-  t.equal(await page.locator('.light').count(), 16);
+  t.equal(await page.locator('.light').count(), 17);
   t.match(
     await page.locator('.verdict .line').textContent(),
     /^Finished: 3 iterations\. M4 answers 30 % right/,
@@ -336,7 +336,7 @@ t.test('runs lie over each other, each in its colour', skip, async (t) => {
     await page.locator('.comparison').textContent(),
     /^Last models: other 80 %, one 30 %\. other is better/,
   );
-  t.equal(await page.locator('.lights-table tbody tr').count(), 16);
+  t.equal(await page.locator('.lights-table tbody tr').count(), 17);
   await tab(page, 'Curves');
   const loss = page.locator('.chart', { has: page.getByRole('heading', { name: 'Loss', exact: true }) });
   t.match(await loss.locator('.legend span').allTextContents(), ['one', 'other']);

@@ -287,6 +287,27 @@ t.test('lights: what each is lit by', async (t) => {
   t.match(light(await read({ ...like([-1]), ...srlm }), 'below-half'), { level: 'good', value: /not used/ });
 
   const two = { iterations: [[group('a')], [group('b')]] };
+  const noisy = (...found: [noise: number | null, repeatTau: number | null][]) =>
+    read({
+      ...two,
+      scores: found.map(([noise, repeatTau]) => ({
+        rewardNoise: { spread: 2, noise, repeatTau, groups: 32 },
+        policyFrom: 'generation',
+      })),
+    });
+  t.match(light(await noisy([0.0001, 1]), 'noise'), { level: 'good', value: '< 0.1 % of the spread' });
+  t.match(light(await noisy([0.02, 0.99], [0.3, 0.86]), 'noise'), {
+    level: 'watch',
+    value: '1.0 % → 15 % of the spread',
+  });
+  t.match(
+    light(await noisy([1, 0.54], [0.02, 0.99]), 'noise'),
+    { level: 'bad' },
+    'an earlier iteration counts',
+  );
+  t.match(light(await noisy([null, null]), 'noise'), { level: 'unknown', value: 'not measured' });
+  t.match(light(await read({ ...two, scores: [{ rewardNoise: 7 }] }), 'noise'), { level: 'unknown' });
+
   t.match(light(await read(two), 'correlation'), { level: 'good', value: 'r 0.50 → 0.25' });
   const three = { iterations: [[group('a')], [group('b')], [group('c')]] };
   t.equal(light(await read(three), 'correlation').level, 'bad', 'a third of what it was');

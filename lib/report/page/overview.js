@@ -197,6 +197,7 @@ function modelTable(runs) {
     'C',
     'random C',
     'tau',
+    'noise',
     'ranked right',
     'r with right',
     'pairs',
@@ -223,6 +224,7 @@ function modelTable(runs) {
           : '–',
         nullBand ? `${fixed(nullBand[0], 2)}–${fixed(nullBand[1], 2)}` : '–',
         fixed(tau),
+        noiseShare(own?.rewardNoise),
         fixed(own?.rankingAccuracy),
         fixed(own?.rewardCorrelation),
         own?.pairs === undefined ? '–' : `${count(own.pairs)} of ${count(own.prompts)}`,
@@ -241,11 +243,17 @@ function modelTable(runs) {
       'p',
       { class: 'note' },
       'Brackets are 95 % intervals. C and tau: agreement of the ranking of a model’s own responses with that of the model ' +
-        'before. Random C: one group under random rankings, mean ∓ one standard deviation. Ranked right: pairs of a right ' +
+        'before. Random C: one group under random rankings, mean ∓ one standard deviation. Noise: rounding of a reward as a ' +
+        'share of the spread of rewards in a group. Ranked right: pairs of a right ' +
         'and a wrong response that the reward orders right. Margin: chosen minus rejected reward at the end of the training ' +
         'that made the model.',
     ),
   ];
+}
+
+/** @param {import('../types.js').ReportIteration['rewardNoise']} found */
+function noiseShare(found) {
+  return found?.spread && isNumber(found.noise) ? percent(found.noise / found.spread) : '–';
 }
 
 /** @param {readonly Run[]} runs */

@@ -71,6 +71,7 @@ export function rankings(runs) {
       ),
     ),
     earlierPolicies(runs),
+    rounding(runs),
     h('h2', {}, 'Length of chosen and rejected responses'),
     dotLegend([
       { label: 'chosen', color: seriesColor(0) },
@@ -136,5 +137,55 @@ function earlierPolicies(runs) {
   return [
     h('h2', {}, 'Agreement with earlier policies'),
     card('', table(['run', 'policy', 'compared with', 'mean tau', 'groups'], rows, 'history')),
+  ];
+}
+
+/** Spread of the rewards and what they are off by. @param {readonly Run[]} runs */
+function rounding(runs) {
+  const rows = runs.flatMap((run) =>
+    run.iterations.flatMap(({ iteration, rewardNoise, policyFrom, sampler }) =>
+      rewardNoise === undefined
+        ? []
+        : [
+            [
+              run.name,
+              `M${iteration}`,
+              number(rewardNoise.spread),
+              number(rewardNoise.noise),
+              fixed(rewardNoise.repeatTau),
+              fixed(sampler?.tau),
+              count(rewardNoise.groups),
+              policyFrom === 'generation' ? 'the sampler' : 'a scoring pass',
+            ],
+          ],
+    ),
+  );
+  if (rows.length === 0) return null;
+  return [
+    h('h2', {}, 'Spread and rounding of the rewards'),
+    card('', [
+      table(
+        [
+          'run',
+          'policy',
+          'spread',
+          'rounding',
+          'tau of two readings',
+          'tau of sampler and pass',
+          'groups read twice',
+          'log-probs of',
+        ],
+        rows,
+        'rounding',
+      ),
+      h(
+        'p',
+        { class: 'note' },
+        'Spread: standard deviation of the rewards in a group, mean over groups. Rounding: standard deviation of what a ' +
+          'reward is off by, from the log-probs that both the sampler and a scoring pass have; M0’s share is taken to be ' +
+          'as large as the policy’s. Tau of two readings: the agreement of two rankings by such rewards that rounding ' +
+          'leaves, if both are normal. Tau of sampler and pass: the agreement found, where M0’s log-probs are the same.',
+      ),
+    ]),
   ];
 }
