@@ -66,6 +66,11 @@ export class AbortableCall {
     });
   }
 
+  /** Throws ABORTED where the signal asked for it, though the verb may have ended before it noticed. */
+  check(): void {
+    if (this.#signal?.aborted === true) throw aborted(this.#signal);
+  }
+
   readonly cancel = (): void => this.#token.cancel();
 
   end(): void {

@@ -221,6 +221,7 @@ export class Model implements AsyncDisposable {
       }
       const failure = await settled;
       if (failure !== undefined) throw failure.error;
+      call.check(); // responses that were on their way are not delivered after it
     } finally {
       call.cancel();
       await settled;

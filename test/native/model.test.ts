@@ -135,6 +135,21 @@ t.test('an AbortSignal ends each verb with ABORTED and its reason', async (t) =>
   await fails('sftStep', () => trainer.sftStep([{ promptIds: [1], responseIds: [2] }], step));
 });
 
+t.test('an abort at the last tokens is an error too: what was on its way is not delivered', async (t) => {
+  const controller = new AbortController();
+  let count = 0;
+  const read = async () => {
+    // All end with the first token, so that the engine is done when the first of them arrives.
+    const request = { prompts: prompts(8), n: 4, maxNewTokens: 1, signal: controller.signal };
+    for await (const _ of model.generate(request)) {
+      count += 1;
+      controller.abort();
+    }
+  };
+  await t.rejects(read(), { code: 'ABORTED' });
+  t.ok(count < 32, `${count} responses arrived`);
+});
+
 t.test('an abort after the end is without effect, and no listener is left', async (t) => {
   const controller = new AbortController();
   const { signal } = controller;
