@@ -16,7 +16,7 @@ const LEVELS = ['baseline', 'avx2', 'avx512', 'avx512_bf16', 'amx_bf16'];
 const PATHS = ['avx2:other', 'avx512:intel', 'avx512_bf16:other', 'avx512_bf16:intel', 'amx_bf16:intel'];
 const FILES = [
   'test/ops/*.test.ts',
-  'test/generate/{decode-ops,sampler}.test.ts',
+  'test/generate/{batches,decode-ops,sampler}.test.ts',
   'test/model/{golden,score}.test.ts',
   'test/train/gradients.test.ts',
 ];

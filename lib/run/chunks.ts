@@ -96,9 +96,24 @@ export async function inChunks<Item, Result extends object>(
     }
     options.onChunk?.(chunks.end(chunk), isNew);
   }
-  const results: Result[] = [];
-  for await (const result of chunks.results()) results.push(result);
-  return results;
+  return allOf(chunks.results());
+}
+
+export async function allOf<Result>(results: AsyncIterable<Result>): Promise<Result[]> {
+  const all: Result[] = [];
+  for await (const result of results) all.push(result);
+  return all;
+}
+
+/** Passes results on and tells of each. */
+export async function* advancing<Result>(
+  results: AsyncIterable<Result>,
+  onResult: () => void,
+): AsyncGenerator<Result, void, undefined> {
+  for await (const result of results) {
+    onResult();
+    yield result;
+  }
 }
 
 /**

@@ -6,10 +6,11 @@ import { isSameTokenizer } from '../data/same-tokenizer.js';
 import { loadRewardTokenizer } from '../data/tokenizer.js';
 import { RewardModel } from '../native/reward-model.js';
 import { scoringNeeds } from '../scoring-needs.js';
-import { judge, type JudgedGroup } from '../stages/judge.js';
+import { judgeStream, type JudgedGroup } from '../stages/judge.js';
 import { modelRewards } from '../stages/reward-model.js';
 import { withPairRewards } from '../stages/reward.js';
 import type { ScoredGroup } from '../types.js';
+import { advancing, allOf } from './chunks.js';
 import { loadRewardModule } from './reward-module.js';
 import type { StageInfo } from './run.js';
 import { ioError } from './storage.js';
@@ -123,11 +124,9 @@ async function judgeGroups(
   const template = await judgeTemplate(config);
   const rate = run.rate(info, groups.length, 'prompts');
   const policy = await models.policy(t);
-  return run.chunks(
-    info,
-    groups,
-    (chunk) =>
-      judge(chunk, policy, tokenizer, {
+  const work = (missing: readonly ScoredGroup[]) =>
+    advancing(
+      judgeStream(missing, policy, tokenizer, {
         judgements: samples,
         minReadable,
         maxNewTokens,
@@ -140,8 +139,14 @@ async function judgeGroups(
         ...(template === undefined ? {} : { template }),
         signal,
       }),
-    { part: 'judge', chunkSize: config.sampling.chunkSize, onChunk: rate.reached },
-  );
+      () => rate.advance(1),
+    );
+  const { results } = await run.stream(info, groups, work, {
+    part: 'judge',
+    chunkSize: config.sampling.chunkSize,
+    onFound: rate.found,
+  });
+  return allOf(results());
 }
 
 function judgeCounts(judged: readonly JudgedGroup[]): NonNullable<RewardCounts['judge']> {

@@ -5,15 +5,23 @@ import { harnessContexts } from '../data/harness.js';
 import { checkProblems, definitionOf, type TaskDefinition } from '../data/task-definitions.js';
 import type { Tokenizer } from '../data/tokenizer.js';
 import type { Model } from '../native/model.js';
-import { evaluate, type EvaluatedProblem, summarizeAnswers } from '../stages/evaluate.js';
+import {
+  type EvaluatedProblem,
+  greedyAnswers,
+  sampledAnswers,
+  summarizeAnswers,
+} from '../stages/evaluate.js';
 import {
   evaluateHarness,
+  harnessAnswers,
   type HarnessLine,
   type PosedProblem,
   summarizeHarness,
 } from '../stages/evaluate-harness.js';
 import { evaluateOptions } from '../stages/evaluate-options.js';
 import { summarizeOptions } from '../option-verdict.js';
+import type { Placed } from '../types.js';
+import { advancing, allOf } from './chunks.js';
 import type { Run, StageInfo } from './run.js';
 import { meanOf, stratifiedMean } from '../statistics.js';
 import {
@@ -152,47 +160,72 @@ export async function evaluateTasks(
     return results;
   };
 
+  /** The same by writing answers: all problems are one request. `onAnswer` counts what `work` has written. */
+  const inStream = async <Item, Result extends object>(
+    part: string,
+    problems: readonly Item[],
+    each: number,
+    work: (missing: readonly Item[], onAnswer: () => void) => AsyncIterable<Placed<Result>>,
+  ): Promise<Result[]> => {
+    const { results } = await run.stream(info, problems, (missing) => work(missing, () => rate.advance(1)), {
+      part,
+      chunkSize: sampling.chunkSize * sampling.n,
+      onFound: (found) => rate.found(found * each),
+    });
+    before += problems.length * each;
+    return allOf(results());
+  };
+
   const tasks: TaskSummary[] = [];
   const records: EvaluationLine[] = [];
   const { maxTokensPerBatch } = score;
   for (const { name, definition, extract, scoring, maxNewTokens, stop, problems, posed } of loaded) {
     const summary: TaskSummary = { name };
     if (scoring === 'harness') {
-      const lines = await inChunks(`${name}~harness`, posed, 1, (chunk) =>
-        evaluateHarness(chunk, model, tokenizer, {
-          name,
-          task: definition!,
-          contextLength: model.config.maxPositionEmbeddings,
-          maxNewTokens,
-          maxTokensPerBatch,
-          signal,
-        }),
-      );
+      const request = {
+        name,
+        task: definition!,
+        contextLength: model.config.maxPositionEmbeddings,
+        maxNewTokens,
+        signal,
+      };
+      const lines: HarnessLine[] =
+        definition!.answer === 'choice'
+          ? await inChunks(`${name}~harness`, posed, 1, (chunk) =>
+              evaluateHarness(chunk, model, tokenizer, { ...request, maxTokensPerBatch }),
+            )
+          : await inStream(`${name}~harness`, posed, 1, (missing, onAnswer) =>
+              advancing(harnessAnswers(missing, model, tokenizer, request), onAnswer),
+            );
       Object.assign(summary, summarizeHarness(lines));
       records.push(...lines);
     }
     if (scoring === 'generate' || scoring === 'both') {
-      const answered = await inChunks(name, problems, 1 + samples, async (chunk) => {
-        const { temperature, topP } = evaluation;
-        const { records: evaluated } = await evaluate(chunk, model, tokenizer, {
-          name,
-          extract,
-          chat: data.chat,
-          maxNewTokens: maxNewTokens ?? evaluation.maxNewTokens,
-          stop,
-          samples,
-          temperature,
-          topP,
-          seed,
-          maxLength,
-          signal,
-          onAnswer: () => rate.advance(1),
-        });
-        return evaluated;
-      });
-      const sampled = answered.flatMap((record) => (record.samples === undefined ? [] : [record.samples]));
+      const { temperature, topP } = evaluation;
+      const options = {
+        name,
+        extract,
+        chat: data.chat,
+        maxNewTokens: maxNewTokens ?? evaluation.maxNewTokens,
+        stop,
+        samples,
+        temperature,
+        topP,
+        seed,
+        maxLength,
+        signal,
+      };
+      let answered = await inStream(name, problems, 1, (missing, onAnswer) =>
+        greedyAnswers(missing, model, tokenizer, { ...options, onAnswer }),
+      );
       summary.greedy = summarizeAnswers(answered.map((record) => [record.greedy]));
-      if (sampled.length > 0) summary.sampled = summarizeAnswers(sampled);
+      if (samples > 0) {
+        const sampled = await inStream(`${name}~samples`, problems, samples, (missing, onAnswer) =>
+          sampledAnswers(missing, model, tokenizer, { ...options, onAnswer }),
+        );
+        answered = answered.map((record, i) => ({ ...record, samples: sampled[i]!.samples }));
+        summary.sampled = summarizeAnswers(sampled.map((record) => record.samples));
+      }
       records.push(...answered);
     }
     if (scoring === 'options' || scoring === 'both') {

@@ -19,7 +19,7 @@ import {
   type ScoredOptions,
   summarizeOptions,
 } from '../option-verdict.js';
-import type { Accuracy, FinishReason } from '../types.js';
+import type { Accuracy, FinishReason, Placed } from '../types.js';
 
 // The paper's tasks as lm-evaluation-harness 0.4.13 measures them on a causal model without a chat template
 // (models/huggingface.py): its prompts, its cuts to the context, its filters. Equal item by item.
@@ -163,7 +163,24 @@ async function writeAnswers(
   tokenizer: HarnessTokenizer,
   request: HarnessRequest,
 ): Promise<FilteredAnswer[]> {
-  const { name, task, contextLength, maxNewTokens = HARNESS_NEW_TOKENS, signal, onProblem } = request;
+  const lines: FilteredAnswer[] = [];
+  let done = 0;
+  for await (const { index, result } of harnessAnswers(posed, model, tokenizer, request)) {
+    lines[index] = result;
+    done += 1;
+    request.onProblem?.(done, posed.length);
+  }
+  return lines;
+}
+
+/** The answers to problems whose answers are written, as they come. All problems are one request. */
+export async function* harnessAnswers(
+  posed: readonly PosedProblem[],
+  model: AnswerGenerator,
+  tokenizer: HarnessTokenizer,
+  request: Omit<HarnessRequest, 'maxTokensPerBatch' | 'onProblem'>,
+): AsyncGenerator<Placed<FilteredAnswer>, void, undefined> {
+  const { name, task, contextLength, maxNewTokens = HARNESS_NEW_TOKENS, signal } = request;
   const room = contextLength - maxNewTokens;
   if (room <= 0) {
     throw new CreamError(
@@ -176,8 +193,7 @@ async function writeAnswers(
     { addSpecialTokens: true, ...(signal && { signal }) },
   );
   const until = task.harness.until ?? [];
-  const lines: (FilteredAnswer | undefined)[] = posed.map(() => undefined);
-  let done = 0;
+  const missing = new Set(posed.keys());
   const generated = model.generate({
     prompts: encoded.map((ids, i) => ({ id: posed[i]!.problem.id, ids: ids.slice(-room) })),
     maxNewTokens,
@@ -197,12 +213,13 @@ async function writeAnswers(
       ]),
     ) as Record<AnswerFilter, { answer: string; correct: boolean }>;
     const { id, label } = problem;
-    lines[promptIndex] = { id, task: name, context, label, text, ids: written, finishReason, ...verdicts };
-    done += 1;
-    onProblem?.(done, posed.length);
+    missing.delete(promptIndex);
+    yield {
+      index: promptIndex,
+      result: { id, task: name, context, label, text, ids: written, finishReason, ...verdicts },
+    };
   }
-  return lines.map((line, i) => {
-    if (line !== undefined) return line;
-    throw new CreamError('NATIVE', `problem ${posed[i]!.problem.id}: the engine gave no answer`);
-  });
+  const [first] = missing;
+  if (first === undefined) return;
+  throw new CreamError('NATIVE', `problem ${posed[first]!.problem.id}: the engine gave no answer`);
 }

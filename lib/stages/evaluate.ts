@@ -7,7 +7,7 @@ import type { ChatMode } from '../data/tokenizer.js';
 import { accuracyOf } from '../accuracy.js';
 import type { AnswerGenerator } from '../answer-generator.js';
 import { CreamError } from '../errors.js';
-import type { Accuracy, FinishReason, PromptInput } from '../types.js';
+import type { Accuracy, FinishReason, Placed, PromptInput } from '../types.js';
 
 /** What the stage needs of a tokenizer: `Tokenizer` of lib/data/tokenizer.ts has it. */
 export interface AnswerTokenizer {
@@ -88,11 +88,79 @@ export async function evaluate(
   tokenizer: AnswerTokenizer,
   options: EvaluateOptions,
 ): Promise<Evaluation> {
-  const { name, samples = 0, extract = 'auto', chat, signal } = options;
+  const { name, samples = 0 } = options;
   const used = problems.slice(0, options.limit);
-  if (used.length === 0) throw new CreamError('INVALID_DATA', `task ${name} has no problems to measure on`);
-  checkLabels(used, extract, `task ${name}`);
-  const prompts = used.map((problem) => ({
+  const total = used.length * (1 + samples);
+  let done = 0;
+  const counting = {
+    ...options,
+    onAnswer: () => {
+      done += 1;
+      options.onAnswer?.(done, total);
+    },
+  };
+  const records: EvaluatedProblem[] = [];
+  for await (const { index, result } of greedyAnswers(used, model, tokenizer, counting)) {
+    records[index] = result;
+  }
+  if (samples > 0) {
+    for await (const { index, result } of sampledAnswers(used, model, tokenizer, counting)) {
+      records[index]!.samples = result.samples;
+    }
+  }
+  const evaluation: Evaluation = {
+    name,
+    greedy: summarizeAnswers(records.map(({ greedy }) => [greedy])),
+    records,
+  };
+  if (samples > 0) evaluation.sampled = summarizeAnswers(records.map((record) => record.samples!));
+  return evaluation;
+}
+
+type StreamOptions = Omit<EvaluateOptions, 'onAnswer' | 'limit'> & { onAnswer?: () => void };
+
+/** Every problem with its greedy answer, as soon as that is there. All problems are one request. */
+export async function* greedyAnswers(
+  problems: readonly TaskProblem[],
+  model: AnswerGenerator,
+  tokenizer: AnswerTokenizer,
+  options: StreamOptions,
+): AsyncGenerator<Placed<EvaluatedProblem>, void, undefined> {
+  const { name } = options;
+  const request = { n: 1, temperature: 0, stream: `evaluate/${name}/greedy` };
+  for await (const { index, result } of answers(problems, model, tokenizer, options, request)) {
+    const { id, label } = problems[index]!;
+    const [greedy] = result.answers as [Answer];
+    yield { index, result: { id, task: name, prompt: result.prompt, label, greedy } };
+  }
+}
+
+/** The sampled answers of every problem, as soon as all of its are there. All problems are one request. */
+export async function* sampledAnswers(
+  problems: readonly TaskProblem[],
+  model: AnswerGenerator,
+  tokenizer: AnswerTokenizer,
+  options: StreamOptions,
+): AsyncGenerator<Placed<{ id: string; samples: Answer[] }>, void, undefined> {
+  const { name, samples = 0, temperature = 1, topP = 1 } = options;
+  const request = { n: samples, temperature, topP, stream: `evaluate/${name}/samples` };
+  for await (const { index, result } of answers(problems, model, tokenizer, options, request)) {
+    yield { index, result: { id: problems[index]!.id, samples: result.answers } };
+  }
+}
+
+async function* answers(
+  problems: readonly TaskProblem[],
+  model: AnswerGenerator,
+  tokenizer: AnswerTokenizer,
+  options: StreamOptions,
+  request: { n: number; temperature: number; topP?: number; stream: string },
+): AsyncGenerator<Placed<{ prompt: PromptInput; answers: Answer[] }>, void, undefined> {
+  const { name, extract = 'auto', chat, signal } = options;
+  if (problems.length === 0)
+    throw new CreamError('INVALID_DATA', `task ${name} has no problems to measure on`);
+  checkLabels(problems, extract, `task ${name}`);
+  const prompts = problems.map((problem) => ({
     id: problem.id,
     prompt: problem.prompt ?? taskPrompt(problem, resolveExtraction(extract, problem)),
   }));
@@ -101,58 +169,39 @@ export async function evaluate(
     ...(signal === undefined ? {} : { signal }),
   });
   checkRoom(prompts, promptIds, options);
-
-  const total = used.length * (1 + samples);
-  let done = 0;
-  const answersOf = async (n: number, request: { temperature: number; topP?: number; stream: string }) => {
-    const answers: (Answer | undefined)[][] = used.map(() => new Array<undefined>(n).fill(undefined));
-    const generated = model.generate({
-      prompts: prompts.map(({ id }, i) => {
-        const ids = promptIds[i] as number[];
-        const room = (options.maxLength ?? Infinity) - ids.length;
-        return { id, ids, ...(room < options.maxNewTokens && { maxNewTokens: room }) };
-      }),
-      n,
-      maxNewTokens: options.maxNewTokens,
-      stopIds: tokenizer.eosIds,
-      seed: options.seed ?? 0,
-      ...(signal === undefined ? {} : { signal }),
-      ...request,
-    });
-    for await (const { promptIndex, sample, ids, finishReason: ended } of generated) {
-      const list = Array.from(ids);
-      const written = tokenizer.decode(list, { skipSpecialTokens: true });
-      const text = cutAt(written, options.stop ?? []);
-      const finishReason = text.length < written.length ? 'stop' : ended;
-      const grade = gradeResponse({ text, finishReason }, used[promptIndex] as TaskProblem, extract);
-      (answers[promptIndex] as Answer[])[sample] = { text, ids: list, finishReason, ...grade };
-      done += 1;
-      options.onAnswer?.(done, total);
-    }
-    return answers.map((list, i) => list.map((answer) => answer ?? missing(prompts[i]?.id)));
-  };
-
-  const greedy = await answersOf(1, { temperature: 0, stream: `evaluate/${name}/greedy` });
-  const { temperature = 1, topP = 1 } = options;
-  const sampled =
-    samples === 0
-      ? undefined
-      : await answersOf(samples, { temperature, topP, stream: `evaluate/${name}/samples` });
-
-  const records = used.map((problem, i): EvaluatedProblem => {
-    const record: EvaluatedProblem = {
-      id: problem.id,
-      task: name,
-      prompt: (prompts[i] as { prompt: PromptInput }).prompt,
-      label: problem.label,
-      greedy: greedy[i]?.[0] as Answer,
-    };
-    if (sampled !== undefined) record.samples = sampled[i] as Answer[];
-    return record;
+  const generated = model.generate({
+    prompts: prompts.map(({ id }, i) => {
+      const ids = promptIds[i]!;
+      const room = (options.maxLength ?? Infinity) - ids.length;
+      return { id, ids, ...(room < options.maxNewTokens && { maxNewTokens: room }) };
+    }),
+    maxNewTokens: options.maxNewTokens,
+    stopIds: tokenizer.eosIds,
+    seed: options.seed ?? 0,
+    ...(signal === undefined ? {} : { signal }),
+    ...request,
   });
-  const evaluation: Evaluation = { name, greedy: summarizeAnswers(greedy), records };
-  if (sampled !== undefined) evaluation.sampled = summarizeAnswers(sampled);
-  return evaluation;
+  const begun = new Map<number, { found: Answer[]; left: number }>();
+  let left = problems.length;
+  for await (const { promptIndex, sample, ids, finishReason: ended } of generated) {
+    const list = Array.from(ids);
+    const written = tokenizer.decode(list, { skipSpecialTokens: true });
+    const text = cutAt(written, options.stop ?? []);
+    const finishReason = text.length < written.length ? 'stop' : ended;
+    const grade = gradeResponse({ text, finishReason }, problems[promptIndex]!, extract);
+    const own = begun.get(promptIndex) ?? { found: [], left: request.n };
+    begun.set(promptIndex, own);
+    own.found[sample] = { text, ids: list, finishReason, ...grade };
+    own.left -= 1;
+    options.onAnswer?.();
+    if (own.left > 0) continue;
+    left -= 1;
+    begun.set(promptIndex, { found: [], left: 0 });
+    yield { index: promptIndex, result: { prompt: prompts[promptIndex]!.prompt, answers: own.found } };
+  }
+  if (left === 0) return;
+  const missing = problems.findIndex((_, i) => begun.get(i)?.left !== 0);
+  throw new CreamError('NATIVE', `problem ${problems[missing]!.id}: the engine gave no answer`);
 }
 
 /** Accuracy over problems, each with as many answers, and what is wrong with the answers. */
@@ -168,7 +217,7 @@ export function summarizeAnswers(answers: readonly (readonly Answer[])[]): Accur
 function checkRoom(
   prompts: readonly { id: string }[],
   promptIds: readonly number[][],
-  { name, maxLength }: EvaluateOptions,
+  { name, maxLength }: StreamOptions,
 ): void {
   if (maxLength === undefined) return;
   for (const [i, { id }] of prompts.entries()) {
@@ -177,8 +226,4 @@ function checkRoom(
     const sum = `${length} tokens leave no room for an answer within ${maxLength}`;
     throw new CreamError('INVALID_DATA', `task ${name}, problem ${id}: ${sum}; leave it out`);
   }
-}
-
-function missing(id: string | undefined): never {
-  throw new CreamError('NATIVE', `problem ${id}: the engine gave no answer`);
 }

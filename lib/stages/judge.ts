@@ -1,7 +1,7 @@
 import { judgePrompt, readScore } from '../data/judge-prompt.js';
 import type { ChatMode } from '../data/tokenizer.js';
 import { CreamError } from '../errors.js';
-import type { FinishReason, Group, PromptInput } from '../types.js';
+import type { FinishReason, Group, Placed, PromptInput, Response } from '../types.js';
 
 /** What judging needs of a model. */
 export interface JudgeModel {
@@ -73,16 +73,97 @@ export async function judge(
   tokenizer: JudgeTokenizer,
   options: JudgeOptions,
 ): Promise<JudgedGroup[]> {
-  const { judgements: k, chat, signal, maxNewTokens, maxLength, temperature, topP, seed, stream } = options;
-  const { minReadable = 1, template } = options;
-  const firsts = groups.map(({ responses }) => {
-    const places = new Map<string, number>();
-    return responses.map(({ ids }, i) => {
-      const key = ids.join();
-      if (!places.has(key)) places.set(key, i);
-      return places.get(key)!;
-    });
+  const judged: JudgedGroup[] = [];
+  for await (const { index, result } of judgeStream(groups, model, tokenizer, options))
+    judged[index] = result;
+  return judged;
+}
+
+/** A distinct response that the judge is asked about, and its points so far. */
+interface Question {
+  group: number;
+  response: number;
+  id: string;
+  ids: number[];
+  points: (number | null | undefined)[];
+}
+
+/** The same, each group as soon as its last judgement has come. All judgements are one request. */
+export async function* judgeStream(
+  groups: readonly Group[],
+  model: JudgeModel,
+  tokenizer: JudgeTokenizer,
+  options: JudgeOptions,
+): AsyncGenerator<Placed<JudgedGroup>, void, undefined> {
+  const { judgements: k, signal, maxNewTokens, maxLength, temperature, topP, seed, stream } = options;
+  const { minReadable = 1 } = options;
+  const firsts = groups.map(({ responses }) => firstsOf(responses));
+  const asked = await questionsOf(groups, firsts, tokenizer, options);
+  const judged = asked.filter(({ ids }) => ids.length + maxNewTokens <= maxLength);
+  const ofGroup = groups.map((): Question[] => []);
+  for (const question of judged) ofGroup[question.group]!.push(question);
+  const left = ofGroup.map((questions) => questions.length * k);
+
+  const judgedGroup = (group: number): JudgedGroup => {
+    const own = new Map(
+      ofGroup[group]!.map(({ response, points }) => [response, points as (number | null)[]]),
+    );
+    ofGroup[group] = [];
+    const judgements = firsts[group]!.map((first) => [...(own.get(first) ?? [])]);
+    return {
+      id: groups[group]!.id,
+      rewards: judgements.map((points) => meanOf(points, minReadable)),
+      judgements,
+      asked: own.size * k,
+      unparsable: [...own.values()].flat().filter((points) => points === null).length,
+      tooLong: new Set(firsts[group]).size - own.size,
+    };
+  };
+
+  for (const [group, count] of left.entries()) {
+    if (count === 0) yield { index: group, result: judgedGroup(group) };
+  }
+  if (judged.length === 0) return;
+  const generated = model.generate({
+    prompts: judged.map((question) => ({ id: question.id, ids: question.ids })),
+    n: k,
+    maxNewTokens,
+    temperature,
+    topP,
+    stopIds: tokenizer.eosIds,
+    seed,
+    stream,
+    ...(signal === undefined ? {} : { signal }),
   });
+  for await (const { promptIndex, sample, ids: said, finishReason } of generated) {
+    const { group, points } = judged[promptIndex]!;
+    const text = tokenizer.decode([...said], { skipSpecialTokens: true });
+    points[sample] = finishReason === 'stop' ? readScore(text) : null;
+    left[group]! -= 1;
+    if (left[group] === 0) yield { index: group, result: judgedGroup(group) };
+  }
+  const missing = judged.find(({ points }) => points.includes(undefined));
+  if (missing !== undefined) {
+    throw new CreamError('NATIVE', `response ${missing.id} got fewer than ${k} judgements`);
+  }
+}
+
+/** For every response the place of the first one with its ids. */
+function firstsOf(responses: readonly Response[]): number[] {
+  const places = new Map<string, number>();
+  return responses.map(({ ids }, i) => {
+    const key = ids.join();
+    if (!places.has(key)) places.set(key, i);
+    return places.get(key)!;
+  });
+}
+
+async function questionsOf(
+  groups: readonly Group[],
+  firsts: readonly (readonly number[])[],
+  tokenizer: JudgeTokenizer,
+  { judgements: k, chat, signal, template }: JudgeOptions,
+): Promise<Question[]> {
   const asked = groups.flatMap(({ id, prompt, responses }, group) =>
     [...new Set(firsts[group])].map((response) => ({
       group,
@@ -95,52 +176,11 @@ export async function judge(
     ...(chat === undefined ? {} : { chat }),
     ...(signal === undefined ? {} : { signal }),
   });
-  const judged = asked
-    .map((question, i) => ({
-      ...question,
-      ids: ids[i]!,
-      points: new Array<number | null | undefined>(k).fill(undefined),
-    }))
-    .filter((question) => question.ids.length + maxNewTokens <= maxLength);
-
-  if (judged.length > 0) {
-    const generated = model.generate({
-      prompts: judged.map((question) => ({ id: question.id, ids: question.ids })),
-      n: k,
-      maxNewTokens,
-      temperature,
-      topP,
-      stopIds: tokenizer.eosIds,
-      seed,
-      stream,
-      ...(signal === undefined ? {} : { signal }),
-    });
-    for await (const { promptIndex, sample, ids: said, finishReason } of generated) {
-      const text = tokenizer.decode([...said], { skipSpecialTokens: true });
-      judged[promptIndex]!.points[sample] = finishReason === 'stop' ? readScore(text) : null;
-    }
-  }
-  const missing = judged.find(({ points }) => points.includes(undefined));
-  if (missing !== undefined) {
-    throw new CreamError('NATIVE', `response ${missing.id} got fewer than ${k} judgements`);
-  }
-
-  return groups.map(({ id }, group) => {
-    const own = new Map(
-      judged
-        .filter((question) => question.group === group)
-        .map(({ response, points }) => [response, points as (number | null)[]]),
-    );
-    const judgements = firsts[group]!.map((first) => [...(own.get(first) ?? [])]);
-    return {
-      id,
-      rewards: judgements.map((points) => meanOf(points, minReadable)),
-      judgements,
-      asked: own.size * k,
-      unparsable: [...own.values()].flat().filter((points) => points === null).length,
-      tooLong: new Set(firsts[group]).size - own.size,
-    };
-  });
+  return asked.map(({ prompt: _, ...question }, i) => ({
+    ...question,
+    ids: ids[i]!,
+    points: new Array<number | null | undefined>(k).fill(undefined),
+  }));
 }
 
 function meanOf(points: readonly (number | null)[], minReadable: number): number {

@@ -112,25 +112,33 @@ GeneratePlan plan_generation(const Model& model, const std::vector<GeneratePromp
 
   const int64_t block_bytes = KvCache::block_bytes(config, model.dtype);
   const bool automatic = options.max_live_tokens == 0;
-  const int64_t budget = automatic ? std::max<int64_t>(1, machine_memory() / 4 / block_bytes)
-                                   : kv_blocks(options.max_live_tokens);
-
-  std::vector<int64_t> prompt_blocks;
+  const int64_t most = automatic ? std::max<int64_t>(1, machine_memory() / 4 / block_bytes)
+                                 : kv_blocks(options.max_live_tokens);
+  int64_t least = 1;  // what the longest prompt and one response to it take
   for (size_t i = 0; i < prompts.size(); ++i) {
     const int64_t length = static_cast<int64_t>(prompts[i].ids.size());
-    const int64_t blocks = kv_blocks(length);
-    const int64_t needed = blocks + plan.response_blocks;
+    const int64_t needed = kv_blocks(length) + plan.response_blocks;
+    least = std::max(least, needed);
     if (automatic) {
-      TORCH_CHECK_WITH(OutOfMemoryError, needed <= budget, "generate: prompt ", i, " (", length,
+      TORCH_CHECK_WITH(OutOfMemoryError, needed <= most, "generate: prompt ", i, " (", length,
                        " tokens) with maxNewTokens ", options.max_new_tokens, " needs ",
                        mebibytes(needed * block_bytes),
                        " MiB for keys and values, a quarter of this machine's memory is ",
-                       mebibytes(budget * block_bytes), " MiB; shorten it or set maxLiveTokens");
+                       mebibytes(most * block_bytes), " MiB; shorten it or set maxLiveTokens");
     } else {
-      TORCH_CHECK_VALUE(needed <= budget, "generate: prompt ", i, " (", length, " tokens) with maxNewTokens ",
+      TORCH_CHECK_VALUE(needed <= most, "generate: prompt ", i, " (", length, " tokens) with maxNewTokens ",
                         options.max_new_tokens, " needs ", needed * kBlockTokens,
                         " tokens of keys and values, maxLiveTokens is ", options.max_live_tokens);
     }
+  }
+  // Fewer rows where other things have taken the memory: it changes no bit of a response.
+  const int64_t available = available_memory();
+  const int64_t free_blocks = available / 10 * 9 / block_bytes;
+  const int64_t budget = automatic ? std::clamp(free_blocks, least, most) : most;
+
+  std::vector<int64_t> prompt_blocks;
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    const int64_t blocks = kv_blocks(static_cast<int64_t>(prompts[i].ids.size()));
     int64_t together = plan.max_rows;
     if (plan.response_blocks > 0) together = std::min(together, (budget - blocks) / plan.response_blocks);
     for (int64_t first = 0; first < options.num_samples; first += together) {
@@ -149,7 +157,6 @@ GeneratePlan plan_generation(const Model& model, const std::vector<GeneratePromp
   }
   plan.num_blocks = std::min(plan.num_blocks, budget);
   const int64_t bytes = plan.num_blocks * block_bytes;
-  const int64_t available = available_memory();
   TORCH_CHECK_WITH(OutOfMemoryError, bytes <= available, "generate: keys and values of ", plan.max_rows,
                    " live sequences need ", mebibytes(bytes), " MiB, ", mebibytes(available),
                    " MiB are available; lower maxLiveTokens or maxLiveSequences");

@@ -301,6 +301,28 @@ t.test('cancelling ends the call with ABORTED, and the model stays usable', asyn
   model.dispose();
 });
 
+t.test(
+  'a call that is cancelled when its last responses are on their way does not end as if whole',
+  async (t) => {
+    const model = await randomModel();
+    const token = binding.cancelToken();
+    let seen = 0;
+    const run = model.generate(makePrompts(3), { ...OPTIONS, maxNewTokens: 2 }, () => void seen++, token);
+    // The engine ends meanwhile; what it wrote waits for this thread.
+    const until = performance.now() + 500;
+    while (performance.now() < until);
+    token.cancel();
+    await t.rejects(run, { code: 'ABORTED' });
+    t.equal(seen, 0, 'nothing was delivered after the cancellation');
+
+    const late = binding.cancelToken();
+    await model.generate(makePrompts(3), { ...OPTIONS, maxNewTokens: 2 }, () => void seen++, late);
+    late.cancel();
+    t.equal(seen, 3, 'a cancellation after the end changes nothing');
+    model.dispose();
+  },
+);
+
 t.test('what cannot be generated is refused by name and number before anything is computed', async (t) => {
   const model = await randomModel();
   const prompt = (...ids: number[]): Prompt => ({ ids: Int32Array.from(ids), key: 0n });
