@@ -9,8 +9,7 @@ namespace cream::gpu {
 namespace {
 
 constexpr int kWarpsPerBlock = kThreads / kLanes;
-constexpr int kSpan = 8;       // elements of a thread: 16 bytes of bfloat16, twice that of float32
-constexpr int kNoiseSpan = 4;  // elements that share a block of random bits
+constexpr int kSpan = 4;                     // elements per access, and of a block of random bits
 constexpr uint32_t kMomentsStream = 0x5C0D;  // as in ops/stochastic_rounding.h
 
 // The sum over the block, in thread 0 and always in the same order.
@@ -46,6 +45,7 @@ __global__ void __launch_bounds__(kThreads) norm_kernel(double* sums, const T* g
 // A float32 master beside its working weights.
 template <typename T>
 struct WholeMaster {
+  static constexpr int kBlocks = 3;  // on a multiprocessor, without spilling registers
   using Weight = T;
   using Other = float;
   T* weights;
@@ -62,6 +62,7 @@ struct WholeMaster {
 
 // weight << 16 is the master's bits + 0x8000, its low half cut off; `other` holds the master's own low half.
 struct SplitMaster {
+  static constexpr int kBlocks = 4;
   using Weight = bf16;
   using Other = uint16_t;
   bf16* weights;
@@ -101,70 +102,74 @@ __device__ __forceinline__ Bits4 noise_of(const bf16*, int64_t element, const Ad
       f.key[1]);
 }
 
-// Elements of a thread, by accesses of 16 bytes where there are so many.
-template <typename T, int kSize>
+// Elements [first, first + kSize): load, update, then store.
+template <int kSize, typename Master, typename Gradient, typename Moment>
 struct Span {
-  static constexpr int kAccess = kSize == 1 ? 1 : 16 / static_cast<int>(sizeof(T));
-  T at[kSize];
-  __device__ __forceinline__ explicit Span(const T* from) {
-    for (int part = 0; part < kSize; part += kAccess) {
-      const auto some = load<T, kAccess>(from + part);
-      for (int i = 0; i < kAccess; ++i) at[part + i] = some.at[i];
+  Values<typename Master::Weight, kSize> weights;
+  Values<typename Master::Other, kSize> others;
+  Values<Gradient, kSize> g;
+  Values<Moment, kSize> means, squares;
+
+  __device__ __forceinline__ Span(const Master& master, const Optimizer<Gradient, Moment>& o, int64_t first)
+      : weights(load<typename Master::Weight, kSize>(master.weights + first)),
+        others(load<typename Master::Other, kSize>(master.other + first)),
+        g(load<Gradient, kSize>(o.gradient + first)),
+        means(load<Moment, kSize>(o.m + first)),
+        squares(load<Moment, kSize>(o.v + first)) {}
+
+  // Returns how many working weights changed.
+  __device__ __forceinline__ int update(int64_t first, const AdamWFactors& f) {
+    const Bits4 noise = noise_of(static_cast<const Moment*>(nullptr), f.first + first, f);
+    int moved = 0;
+    for (int i = 0; i < kSize; ++i) {
+      const float d = as_float(g.at[i]) * f.gradient_scale;
+      // fmaf by name: no compiler may choose, so both kinds of master take the same bits.
+      const float mean = fmaf(f.beta1, as_float(means.at[i]), f.one_minus_beta1 * d);
+      const float square = fmaf(f.beta2, as_float(squares.at[i]), f.one_minus_beta2 * (d * d));
+      const float decayed = first + i < f.decay_size ? f.decayed : 1.0f;
+      const float change = f.step_size * mean / fmaf(sqrtf(square), f.root_correction, f.epsilon);
+      const float exact = fmaf(Master::joined(weights.at[i], others.at[i]), decayed, -change);
+      moved += Master::split(exact, weights.at[i], others.at[i]);
+      // A span of four begins at a multiple of four; a single element picks its own word.
+      const uint32_t word = noise.at[kSize == kSpan ? i : (f.first + first) % kSpan];
+      keep(means.at[i], mean, word & 0xFFFFu);
+      keep(squares.at[i], square, word >> 16);
     }
+    return moved;
   }
-  __device__ __forceinline__ void store_to(T* to) const {
-    for (int part = 0; part < kSize; part += kAccess) {
-      Values<T, kAccess> some;
-      for (int i = 0; i < kAccess; ++i) some.at[i] = at[part + i];
-      store(to + part, some);
-    }
+
+  __device__ __forceinline__ void put(const Master& master, const Optimizer<Gradient, Moment>& o,
+                                      int64_t first) const {
+    store(o.m + first, means);
+    store(o.v + first, squares);
+    store(master.weights + first, weights);
+    store(master.other + first, others);
   }
 };
 
-// Updates elements [first, first + kSize); returns how many working weights changed.
-template <int kSize, typename Master, typename Gradient, typename Moment>
-__device__ __forceinline__ int update_span(const Master& master, const Optimizer<Gradient, Moment>& o,
-                                           int64_t first, const AdamWFactors& f) {
-  Span<typename Master::Weight, kSize> weights(master.weights + first);
-  Span<typename Master::Other, kSize> others(master.other + first);
-  const Span<Gradient, kSize> g(o.gradient + first);
-  Span<Moment, kSize> means(o.m + first), squares(o.v + first);
-  Bits4 noise{};
-  int moved = 0;
-  for (int i = 0; i < kSize; ++i) {
-    if (i % kNoiseSpan == 0) noise = noise_of(o.m, f.first + first + i, f);
-    const float d = as_float(g.at[i]) * f.gradient_scale;
-    // fmaf by name: no compiler may choose, so both kinds of master take the same bits.
-    const float mean = fmaf(f.beta1, as_float(means.at[i]), f.one_minus_beta1 * d);
-    const float square = fmaf(f.beta2, as_float(squares.at[i]), f.one_minus_beta2 * (d * d));
-    const float decayed = first + i < f.decay_size ? f.decayed : 1.0f;
-    const float change = f.step_size * mean / fmaf(sqrtf(square), f.root_correction, f.epsilon);
-    const float exact = fmaf(Master::joined(weights.at[i], others.at[i]), decayed, -change);
-    moved += Master::split(exact, weights.at[i], others.at[i]);
-    // A span begins at a multiple of four; a single element picks its own word.
-    const uint32_t word = noise.at[kSize == 1 ? (f.first + first) % kNoiseSpan : i % kNoiseSpan];
-    keep(means.at[i], mean, word & 0xFFFFu);
-    keep(squares.at[i], square, word >> 16);
-  }
-  means.store_to(o.m + first);
-  squares.store_to(o.v + first);
-  weights.store_to(master.weights + first);
-  others.store_to(master.other + first);
-  return moved;
-}
-
-// Three blocks a multiprocessor keep about 80 KiB of loads in flight.
+// A thread takes two spans at a time, whose loads are in flight together; neighbours of a warp are neighbours
+// in memory, so that no access of either type leaves a part of its sectors unused.
 template <typename Master, typename Gradient, typename Moment, int kSize>
-__global__ void __launch_bounds__(kThreads, 3)
+__global__ void __launch_bounds__(kThreads, Master::kBlocks)
     adamw_kernel(Master master, Optimizer<Gradient, Moment> o, int64_t* moved, int64_t size, AdamWFactors f) {
   const int64_t begin = static_cast<int64_t>(blockIdx.x) * kAdamWBlock;
   const int64_t end = begin + kAdamWBlock < size ? begin + kAdamWBlock : size;
+  constexpr int64_t kStep = kThreads * kSize;
   int count = 0;
-  for (int64_t i = begin + static_cast<int64_t>(threadIdx.x) * kSize; i < end; i += kThreads * kSize) {
-    if (i + kSize <= end) {
-      count += update_span<kSize>(master, o, i, f);
-    } else {
-      for (int64_t j = i; j < end; ++j) count += update_span<1>(master, o, j, f);
+  for (int64_t i = begin + static_cast<int64_t>(threadIdx.x) * kSize; i < end; i += 2 * kStep) {
+    if (i + kStep + kSize <= end) {
+      Span<kSize, Master, Gradient, Moment> a(master, o, i), b(master, o, i + kStep);
+      count += a.update(i, f) + b.update(i + kStep, f);
+      a.put(master, o, i);
+      b.put(master, o, i + kStep);
+      continue;
+    }
+    for (int64_t first = i; first < end; first += kStep) {
+      for (int64_t j = first; j < end && j < first + kSize; ++j) {
+        Span<1, Master, Gradient, Moment> single(master, o, j);
+        count += single.update(j, f);
+        single.put(master, o, j);
+      }
     }
   }
   count = block_total(count);
@@ -173,8 +178,8 @@ __global__ void __launch_bounds__(kThreads, 3)
 
 template <typename Master>
 void update(const Master& master, const AdamWBuffers& b, const AdamWFactors& factors, Stream stream) {
-  const bool aligned = is_aligned({master.weights, master.other, b.gradient, b.m, b.v}, {}, 1) &&
-                       factors.first % kNoiseSpan == 0;
+  const bool aligned =
+      is_aligned({master.weights, master.other, b.gradient, b.m, b.v}, {}, 1) && factors.first % kSpan == 0;
   with_access(b.gradient_dtype, false, [&](auto gradient, auto) {
     with_access(b.moment_dtype, false, [&](auto moment, auto) {
       using Gradient = decltype(gradient);
