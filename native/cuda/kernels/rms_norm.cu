@@ -25,7 +25,6 @@ struct Grouping {
 template <int kKept, typename Visit>
 __device__ __forceinline__ void each_access(int first, int step, int width, const Visit& visit) {
   if constexpr (kKept > 0) {
-#pragma unroll
     for (int n = 0; n < kKept; ++n) {
       const int c = first + n * step;
       if (c < width) visit(n, c);
