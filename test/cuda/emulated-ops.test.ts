@@ -184,6 +184,24 @@ t.test(
   },
 );
 
+t.test('a row of the head that is not a number says so, and only it', async (t) => {
+  for (const vocab of [7, 5000]) {
+    const hidden = normal(3 * 8, { seed: 30 });
+    hidden[8] = Number.NaN; // of row 1: every logit is NaN
+    const { logprobs, lse } = ops._tokenLogprobs({
+      hidden,
+      head: normal(vocab * 8, { seed: 31 }),
+      width: 8,
+      dtype: 'float32',
+      targets: Int32Array.of(0, 1, 1, 1, 2, 1),
+      chunkRows: 8,
+      device: GPU,
+    });
+    t.strictSame([...logprobs!].map(Number.isNaN), [false, true, false], `${vocab} logits`);
+    t.ok(Number.isFinite(lse![0]!) && Number.isFinite(lse![2]!));
+  }
+});
+
 const ADAMW = {
   learningRate: 0.01,
   beta1: 0.9,

@@ -27,13 +27,21 @@ __global__ void __launch_bounds__(kHeadThreads)
   const int64_t row = blockIdx.x;
   const float* values = logits + row * vocab;
   Sum mine{-INFINITY, 0};
-  for (int64_t v = static_cast<int64_t>(threadIdx.x) * kSize; v < vocab; v += kHeadThreads * kSize) {
-    const auto x = load<float, kSize>(values + v);
-    float top = x.at[0];
-    for (int i = 1; i < kSize; ++i) top = fmaxf(top, x.at[i]);
-    if (top == -INFINITY) continue;
+  constexpr int kLoads = 2;  // in flight at a time
+  constexpr int64_t kStep = kHeadThreads * kSize;
+  for (int64_t v = static_cast<int64_t>(threadIdx.x) * kSize; v < vocab; v += kLoads * kStep) {
+    float x[kLoads * kSize];
+    for (int n = 0; n < kLoads; ++n) {
+      Values<float, kSize> some;
+      for (int i = 0; i < kSize; ++i) some.at[i] = -INFINITY;
+      if (v + n * kStep < vocab) some = load<float, kSize>(values + v + n * kStep);
+      for (int i = 0; i < kSize; ++i) x[n * kSize + i] = some.at[i];
+    }
+    float top = x[0];
+    for (const float value : x) top = fmaxf(top, value);
+    const float shift = top == -INFINITY ? 0.0f : top;
     float sum = 0;
-    for (int i = 0; i < kSize; ++i) sum += expf(x.at[i] - top);
+    for (const float value : x) sum += expf(value - shift);
     mine = joined(mine, {top, sum});
   }
   for (int lanes = kLanes / 2; lanes > 0; lanes /= 2) {
