@@ -62,6 +62,7 @@ gpu::AttentionKernel kernel_of(const Napi::Object& options) {
   const auto name = options.Get("kernel").ToString().Utf8Value();
   return name == "plain"   ? gpu::AttentionKernel::kPlain
          : name == "tiles" ? gpu::AttentionKernel::kTiles
+         : name == "ring"  ? gpu::AttentionKernel::kRing
                            : gpu::AttentionKernel::kAuto;
 }
 
@@ -139,6 +140,16 @@ at::Tensor keys_values(const AttentionCase& c, const at::Tensor& written) {
   return all;
 }
 
+// As kernels with swizzle 7 want it: 16-byte chunk c of token t at chunk c XOR (t mod 8).
+at::Tensor swizzled(const at::Tensor& memory) {
+  const int64_t tokens = memory.size(3), chunks = memory.size(4) * memory.element_size() / 16;
+  const at::Tensor from = at::arange(chunks, at::kLong)
+                              .expand({tokens, chunks})
+                              .bitwise_xor(at::arange(tokens, at::kLong).bitwise_and(7).unsqueeze(1));
+  const at::Tensor split = memory.unflatten(4, {chunks, memory.size(4) / chunks});
+  return split.gather(4, from.unsqueeze(2).expand(split.sizes())).flatten(4, 5).contiguous();
+}
+
 // The definition, in float64.
 at::Tensor attention_reference(const AttentionCase& c, const at::Tensor& qkv, const at::Tensor& memory) {
   at::Tensor out = at::zeros({c.num_rows(), c.heads * c.dim}, at::kDouble);
@@ -163,8 +174,9 @@ at::Tensor attention_reference(const AttentionCase& c, const at::Tensor& qkv, co
   return out;
 }
 
-// _slotAttention({qkv, memory, prompts, rows, heads, kvHeads, headDim, window, pieceTokens, itemRows, dtype,
-// device, kernel}) -> {out, reference}: rows of a prompt lie together; memory as keys_values above
+// _slotAttention({qkv, memory, prompts, rows, heads, kvHeads, headDim, window, pieceTokens, itemRows,
+// groupRows, dtype, device, kernel}) -> {out, reference}: rows of a prompt lie together; memory as
+// keys_values above
 Napi::Value SlotAttention(const Napi::CallbackInfo& info) {
   c10::InferenceMode no_grad;
   const auto options = info[0].As<Napi::Object>();
@@ -174,7 +186,9 @@ Napi::Value SlotAttention(const Napi::CallbackInfo& info) {
   const at::Tensor qkv = values(options, "qkv", {c.num_rows(), (c.heads + 2 * c.kv_heads) * c.dim});
   const at::Tensor memory =
       keys_values(c, values(options, "memory", {2, c.layers, c.kv_heads, c.tokens(), c.dim}));
-  const at::Tensor on_device = memory.to(device), device_qkv = qkv.to(device);
+  const bool is_ring = kernel_of(options) == gpu::AttentionKernel::kRing;
+  const at::Tensor on_device = (is_ring && c.dim % 64 == 0 ? swizzled(memory) : memory).to(device),
+                   device_qkv = qkv.to(device);
 
   SlotArrays slots(c.slots, 1);
   std::vector<int32_t> host(static_cast<size_t>(7 * c.slots)), row_slots;
@@ -192,7 +206,9 @@ Napi::Value SlotAttention(const Napi::CallbackInfo& info) {
   const int64_t piece = integer(options, "pieceTokens"), item_rows = integer(options, "itemRows");
   const auto pieces_of = [&](int64_t tokens) { return std::max<int64_t>(1, (tokens + piece - 1) / piece); };
   gpu::DecodePieces pieces{piece, 1, piece, pieces_of(c.slot_tokens)};
+  const int64_t group_rows = integer(options, "groupRows");
   std::vector<gpu::PromptItem> items;
+  std::vector<gpu::RowGroup> groups;
   for (int64_t begin = 0; begin < c.num_rows();) {
     int64_t end = begin;
     while (end < c.num_rows() && c.prompt_of(end) == c.prompt_of(begin) && end - begin < item_rows) ++end;
@@ -204,16 +220,27 @@ Napi::Value SlotAttention(const Napi::CallbackInfo& info) {
                        static_cast<int32_t>(std::min<int64_t>(c.prompts[prompt], (p + 1) * piece)),
                        static_cast<int32_t>(c.arena[prompt]), static_cast<int32_t>(p)});
     }
+    for (; begin < end; begin += group_rows) {
+      groups.push_back({static_cast<int32_t>(begin), static_cast<int32_t>(std::min(group_rows, end - begin)),
+                        static_cast<int32_t>(c.arena[prompt])});
+    }
     begin = end;
   }
-  const std::vector<int32_t> num_items{static_cast<int32_t>(items.size())};
+  const std::vector<int32_t> num_items{static_cast<int32_t>(items.size()),
+                                       static_cast<int32_t>(groups.size())};
   const at::Tensor count = gpu::upload(num_items, device), order = gpu::upload(row_slots, device);
   const at::Tensor device_items =
       gpu::upload_bytes(items.data(), items.size() * sizeof(gpu::PromptItem), device);
-  const gpu::Schedule schedule{count.const_data_ptr<int32_t>(), order.const_data_ptr<int32_t>(),
-                               static_cast<const gpu::PromptItem*>(device_items.const_data_ptr())};
-  const gpu::KvMemory kv{on_device[0].data_ptr(), on_device[1].data_ptr(), c.tokens(), c.arena_tokens,
-                         c.slot_tokens};
+  const at::Tensor device_groups =
+      gpu::upload_bytes(groups.data(), groups.size() * sizeof(gpu::RowGroup), device);
+  const gpu::Schedule schedule{count.const_data_ptr<int32_t>(),
+                               order.const_data_ptr<int32_t>(),
+                               static_cast<const gpu::PromptItem*>(device_items.const_data_ptr()),
+                               count.const_data_ptr<int32_t>() + 1,
+                               static_cast<const gpu::RowGroup*>(device_groups.const_data_ptr()),
+                               static_cast<int32_t>(group_rows)};
+  const gpu::KvMemory kv{on_device[0].data_ptr(), on_device[1].data_ptr(), c.tokens(),
+                         c.arena_tokens,          c.slot_tokens,           is_ring ? 7 : 0};
   const at::Tensor device_kv = gpu::upload_bytes(&kv, sizeof kv, device);
 
   const gpu::DecodeShape shape = gpu::decode_shape(device_qkv, c.heads, c.kv_heads, c.dim, c.window, c.layer);

@@ -19,6 +19,9 @@ using bf16 = __nv_bfloat16;
   extern __shared__ __align__(16) unsigned char cream_shared[]; \
   type* const name = reinterpret_cast<type*>(cream_shared)
 
+// Before a loop that is to stay one.
+#define CREAM_NO_UNROLL _Pragma("unroll 1")
+
 // Starts kernel<<<grid, block, shared bytes, stream>>>(arguments).
 template <typename... Parameters, typename... Arguments>
 void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared, Stream stream,

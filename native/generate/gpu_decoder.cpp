@@ -18,7 +18,8 @@ namespace cream {
 
 namespace {
 
-constexpr int64_t kScheduleHeader = 4;  // the number of items, in 16 bytes
+constexpr int64_t kScheduleHeader = 4;  // the numbers of items and of groups, in 16 bytes
+constexpr int64_t kGroupWords = sizeof(gpu::RowGroup) / sizeof(int32_t);
 constexpr int64_t kItemWords = sizeof(gpu::PromptItem) / sizeof(int32_t);
 
 const void* adapter_address(const Weights& weights) {
@@ -79,8 +80,9 @@ GpuDecoder::GpuDecoder(const Model& model, const GpuPlan& plan)
             .ids = visible + 2 * slots,
             .logprobs = reinterpret_cast<float*>(visible + 2 * slots + slots * tokens),
             .capacity = tokens};
-  schedule_ = at::zeros(
-      {kScheduleHeader + row_words(slots) + slots * shape_.pieces.prompt_count * kItemWords}, of(at::kInt));
+  schedule_ = at::zeros({kScheduleHeader + row_words(slots) * (1 + kGroupWords) +
+                         slots * shape_.pieces.prompt_count * kItemWords},
+                        of(at::kInt));
   settings_ = at::zeros({int64_t{sizeof(gpu::SamplerSettings)}}, of(at::kByte));
   memory_ = at::zeros({int64_t{sizeof(gpu::KvMemory)}}, of(at::kByte));
   stops_ = at::zeros({(config.vocab_size + 31) / 32}, of(at::kInt));
@@ -124,6 +126,7 @@ void GpuDecoder::begin(const GpuPlan& plan, const GenerateOptions& options) {
   gpu::KvMemory memory{};
   memory.arena_tokens = plan.arena_tokens;
   memory.slot_tokens = plan.slot_tokens;
+  memory.swizzle = plan.kind.attention == gpu::AttentionKernel::kRing ? 7 : 0;
   memory.tokens = plan.arena_tokens + plan.step.slots * plan.slot_tokens;
   most_rows_ = plan.step.slots;
   kind_ = plan.kind;
@@ -192,20 +195,36 @@ void GpuDecoder::start(const std::vector<gpu::SlotStart>& starts, const at::Tens
   }
 }
 
+// Words of the schedule: the numbers of items and of groups, the rows' slots, the groups, the items.
 gpu::Schedule GpuDecoder::schedule_view() const {
   const int32_t* words = schedule_.const_data_ptr<int32_t>();
   const int32_t* rows = words + kScheduleHeader;
-  return {words, rows, reinterpret_cast<const gpu::PromptItem*>(rows + row_words(shape_.slots))};
+  const int32_t* groups = rows + row_words(shape_.slots);
+  return {words,
+          rows,
+          reinterpret_cast<const gpu::PromptItem*>(groups + row_words(shape_.slots) * kGroupWords),
+          words + 1,
+          reinterpret_cast<const gpu::RowGroup*>(groups),
+          kind_.group_rows};
 }
 
 void GpuDecoder::upload_schedule(const std::vector<int32_t>& row_slots,
                                  const std::vector<gpu::PromptItem>& items) {
-  std::vector<int32_t> words(kScheduleHeader + row_words(shape_.slots) + items.size() * kItemWords, -1);
+  std::vector<gpu::RowGroup> groups;
+  for (const gpu::PromptItem& item : items) {
+    for (int32_t row = 0; item.begin == 0 && row < item.num_rows; row += kind_.group_rows) {
+      groups.push_back({item.first_row + row, std::min(kind_.group_rows, item.num_rows - row), item.arena});
+    }
+  }
+  const int64_t rows = row_words(shape_.slots);
+  std::vector<int32_t> words(kScheduleHeader + rows * (1 + kGroupWords) + items.size() * kItemWords, -1);
   words[0] = static_cast<int32_t>(items.size());
+  words[1] = static_cast<int32_t>(groups.size());
   std::copy(row_slots.begin(), row_slots.end(), words.begin() + kScheduleHeader);
+  int32_t* const after_rows = words.data() + kScheduleHeader + rows;
   if (!items.empty()) {
-    std::memcpy(words.data() + kScheduleHeader + row_words(shape_.slots), items.data(),
-                items.size() * sizeof(gpu::PromptItem));
+    std::memcpy(after_rows, groups.data(), groups.size() * sizeof(gpu::RowGroup));
+    std::memcpy(after_rows + rows * kGroupWords, items.data(), items.size() * sizeof(gpu::PromptItem));
   }
   write(schedule_, words.data(), words.size() * sizeof(int32_t));
 }

@@ -32,12 +32,29 @@ int64_t default_slots(const Model& model) {
   return model.weights.num_parameters > 2'000'000'000 ? 512 : 1024;
 }
 
-gpu::AttentionKernel chosen_attention() {
+bool can_ring(const Model& model) {
+  const ModelConfig& config = model.weights.config;
+  return model.dtype == at::kBFloat16 &&
+         gpu::has_ring_attention(
+             {gpu::Dtype::kBFloat16, 1, config.num_heads, config.num_kv_heads, config.head_dim, 0, 0});
+}
+
+gpu::AttentionKernel chosen_attention(const Model& model) {
   const char* value = std::getenv("CREAM_DECODE_ATTENTION");
   const std::string_view name = value == nullptr ? "auto" : value;
   if (name == "plain") return gpu::AttentionKernel::kPlain;
   if (name == "tiles") return gpu::AttentionKernel::kTiles;
-  TORCH_CHECK_VALUE(name == "auto", "CREAM_DECODE_ATTENTION must be auto, plain or tiles, got '", name, "'");
+  if (name == "ring") {
+    TORCH_CHECK_VALUE(
+        can_ring(model),
+        "CREAM_DECODE_ATTENTION=ring is for compute capability 9.0 and later, bfloat16, head_dim "
+        "64 or 128 and at most 8 heads per key/value head; this model has ",
+        model.dtype, ", ", model.weights.config.head_dim, " and ",
+        model.weights.config.num_heads / model.weights.config.num_kv_heads, "; use auto, or tiles");
+    return gpu::AttentionKernel::kRing;
+  }
+  TORCH_CHECK_VALUE(name == "auto", "CREAM_DECODE_ATTENTION must be auto, plain, tiles or ring, got '", name,
+                    "'");
   return gpu::AttentionKernel::kAuto;
 }
 
@@ -139,7 +156,9 @@ GpuPlan plan_gpu_generation(const Model& model, const std::vector<GeneratePrompt
       std::min(std::max(longest + options.max_new_tokens, kPositions), config.max_position_embeddings);
   plan.slot_tokens = round_up(std::max<int64_t>(options.max_new_tokens - 1, 1), kArenaBlock);
   plan.step.max_new_tokens = options.max_new_tokens;
-  plan.kind.attention = chosen_attention();
+  plan.kind.attention = chosen_attention(model);
+  plan.kind.group_rows =
+      static_cast<int32_t>(std::clamp<int64_t>(options.num_samples, 1, gpu::kMaxGroupRows));
   plan.kind.mode = gpu::sampler_mode(
       {static_cast<float>(options.temperature), static_cast<float>(options.top_p), options.top_k},
       config.vocab_size);

@@ -25,7 +25,8 @@ struct GpuStepShape {
 // Which kernels a step runs.
 struct GpuStepKind {
   gpu::SamplerMode mode = gpu::SamplerMode::kPlain;
-  gpu::AttentionKernel attention = gpu::AttentionKernel::kAuto;  // CREAM_DECODE_ATTENTION: auto, plain, tiles
+  gpu::AttentionKernel attention = gpu::AttentionKernel::kAuto;  // CREAM_DECODE_ATTENTION
+  int32_t group_rows = 1;                                        // that kRing's blocks take together
 
   auto operator<=>(const GpuStepKind& other) const = default;
 };

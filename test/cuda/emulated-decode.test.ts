@@ -3,54 +3,12 @@ import { addonPath } from '../../lib/native/binding.js';
 import { close } from '../helpers/close.js';
 import { GPU, t } from '../helpers/gpu.js';
 import { normal } from '../helpers/random.js';
+import { attend, BFLOAT16, type Rows, type Shape, siblings, TOLERANCE } from '../helpers/slot-attention.js';
 
-// Attention of a decode step on the GPU's path, in slots and with prompts that rows share, beside its definition in float64.
-// Memory that no token was written to is NaN, and so is the scratch memory at first.
-
-type Attention = { out: Float64Array; reference: Float64Array };
 const ops = createRequire(import.meta.url)(addonPath()) as {
-  _slotAttention(options: object): Attention;
   _multiplyTiles(options: object): Float64Array;
 };
 
-type Shape = { heads: number; kvHeads: number; headDim: number; window?: number };
-type Kernel = 'plain' | 'tiles' | 'auto';
-type Rows = readonly (readonly [prompt: number, own: number])[];
-
-const whole = (tokens: number) => Math.ceil(tokens / 16) * 16;
-
-function attend(
-  { heads, kvHeads, headDim, window = 0 }: Shape,
-  prompts: readonly number[],
-  rows: Rows,
-  options: { kernel: Kernel; dtype: 'float32' | 'bfloat16'; pieceTokens?: number; itemRows?: number },
-): Attention {
-  const slotTokens = Math.max(...rows.map(([, own]) => whole(Math.max(own, 0))));
-  const tokens = prompts.reduce((sum, length) => sum + whole(length), 0) + rows.length * slotTokens;
-  return ops._slotAttention({
-    // Scores of size 3: weights that differ, and none that is alone.
-    qkv: normal(rows.length * (heads + 2 * kvHeads) * headDim, { seed: 1, scale: 1.7 }),
-    memory: normal(2 * 2 * kvHeads * tokens * headDim, { seed: 2, scale: 1.7 }),
-    prompts: Int32Array.from(prompts),
-    rows: Int32Array.from(rows.flat()),
-    heads,
-    kvHeads,
-    headDim,
-    window,
-    device: GPU,
-    pieceTokens: 256,
-    itemRows: 64,
-    ...options,
-  });
-}
-
-/** bfloat16: the output's rounding, 2^-9 of it, and as much again where it is near zero. */
-const TOLERANCE = {
-  float32: { rtol: 2e-5, atol: 2e-5 },
-  bfloat16: { rtol: 2 ** -8, atol: 2e-4 },
-} as const;
-
-const siblings = (prompt: number, owns: number[]) => owns.map((own) => [prompt, own] as const);
 // Ragged prompts and responses, an idle slot, a row without a slot, a prompt of one token.
 const RAGGED: Rows = [
   ...siblings(0, [1, 37, 16, 0, 48]),
@@ -73,7 +31,6 @@ const MORE: Record<string, Shape> = {
   'heads of 256': { heads: 2, kvHeads: 1, headDim: 256 },
 };
 
-const BFLOAT16 = (kernel: Kernel) => ({ kernel, dtype: 'bfloat16' }) as const;
 const FLOAT32 = { kernel: 'auto', dtype: 'float32' } as const;
 
 for (const [name, shape, all] of [

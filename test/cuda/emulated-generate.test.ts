@@ -154,6 +154,8 @@ for (const [name, kernel, shape] of [
   ['heads of 64', 'plain', { headDim: 64 }],
   ['heads of 64', 'tiles', { headDim: 64 }],
   ['four heads of 32 a key head', 'tiles', { headDim: 32, numKvHeads: 1 }],
+  ['heads of 64', 'ring', { headDim: 64 }],
+  ['four heads of 128 a key head', 'ring', { headDim: 128, numKvHeads: 1 }],
 ] as const) {
   t.test(`bfloat16 generates log-probs that scoring on the CPU confirms: ${name}, ${kernel}`, async (t) => {
     const [cpu, gpu] = await pair({ ...TIED, ...shape }, 'bfloat16');
@@ -174,7 +176,12 @@ t.test('an unknown kernel of attention is refused by name', async (t) => {
   const [, gpu] = await pair(TIED);
   await t.rejects(runWith('fast', gpu, prompts([3], TIED.vocabSize)), {
     code: 'INVALID_ARGUMENT',
-    message: "CREAM_DECODE_ATTENTION must be auto, plain or tiles, got 'fast'",
+    message: "CREAM_DECODE_ATTENTION must be auto, plain, tiles or ring, got 'fast'",
+  });
+  await t.rejects(runWith('ring', gpu, prompts([3], TIED.vocabSize)), {
+    code: 'INVALID_ARGUMENT',
+    message:
+      /CREAM_DECODE_ATTENTION=ring is for .* head_dim 64 or 128 .* this model has Float, \d+ and \d+; use auto/,
   });
 });
 

@@ -1,8 +1,9 @@
 // CUDA's execution model on a CPU, so that kernels can be tested where there is no GPU: the threads of a
 // block are fibers of one system thread, and blocks run one after another. Barriers and warp exchanges are
 // real: a kernel that lacks one reads stale values, for the order of the threads changes from block to block;
-// a barrier that not all threads reach ends the launch with an error. Dynamic shared memory begins as NaN.
-// What this cannot show: data races within a warp's lock step, alignment faults, speed.
+// a barrier that not all threads reach, or a phase that nobody ends, ends the launch with an error. Dynamic
+// shared memory begins as NaN. What this cannot show: data races within a warp's lock step, alignment faults,
+// speed.
 #pragma once
 
 #include <bit>
@@ -36,8 +37,9 @@ struct TileWords {
 struct Context {
   dim3 thread_index, block_index, block_size, grid_size;
   int lane;
-  uint64_t* exchange;  // [kWarp], one per warp
-  TileWords* tiles;    // [kWarp], one per warp
+  uint64_t* exchange;      // [kWarp], one per warp
+  TileWords* tiles;        // [kWarp], one per warp
+  const void** addresses;  // [kWarp], one per warp
   void* shared;
 };
 extern constinit thread_local Context context;
@@ -59,6 +61,14 @@ T exchange(uint32_t mask, T value, int source) {
 
 // mma.m16n8k16 (cuda/kernels/mma.cuh): d += a b, for this lane's four values of d.
 void multiply_tiles(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
+
+// Barriers, bulk copies and loads of matrices (cuda/kernels/bulk.cuh). In every other block copies arrive
+// only when nothing else can go on, the last first; in the others at once.
+void init_barrier(uint64_t* barrier, int arrivals);
+void arrive(uint64_t* barrier, uint32_t bytes);
+void wait_for_phase(const uint64_t* barrier, uint32_t parity);
+void copy_bulk(void* to, const void* from, uint32_t bytes, uint64_t* barrier);
+void load_matrices(uint32_t (&words)[4], const void* row, bool transposed);
 
 }  // namespace simt
 
@@ -133,6 +143,7 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared,
 #define __host__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define CREAM_NO_UNROLL
 #define __shared__ static thread_local
 #define threadIdx (::cream::gpu::simt::context.thread_index)
 #define blockIdx (::cream::gpu::simt::context.block_index)

@@ -38,6 +38,13 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+// Where column c of the token at `place` lies among the token's columns.
+template <typename T>
+__device__ __forceinline__ int64_t swizzled(int64_t c, int64_t place, const KvMemory* memory) {
+  constexpr int kChunk = 16 / sizeof(T);
+  return (c / kChunk ^ (place & memory->swizzle)) * kChunk + c % kChunk;
+}
+
 // A thread takes kSize columns of both halves of one head: queries first, then keys, then values.
 template <typename T, int kSize>
 __global__ void __launch_bounds__(kThreads)
@@ -63,16 +70,18 @@ __global__ void __launch_bounds__(kThreads)
       b.at[i] = rounded<T>(q * c + p * s);
     }
   }
-  T* to = first;
+  T *to = first, *to_second = first + half;
   if (head >= heads) {
     const bool is_key = head < heads + kv_heads;
     const int kv_head = is_key ? head - heads : head - heads - kv_heads;
     const int64_t place = memory->arena_tokens + slot * memory->slot_tokens + own;
-    to = static_cast<T*>(is_key ? memory->keys : memory->values) +
-         ((layer * kv_heads + kv_head) * memory->tokens + place) * 2 * half + i0;
+    T* token = static_cast<T*>(is_key ? memory->keys : memory->values) +
+               ((layer * kv_heads + kv_head) * memory->tokens + place) * 2 * half;
+    to = token + swizzled<T>(i0, place, memory);
+    to_second = token + swizzled<T>(half + i0, place, memory);
   }
   store(to, a);
-  store(to + half, b);
+  store(to_second, b);
 }
 
 template <typename T, int kSize>
@@ -85,7 +94,9 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t row = item / per_row;
   const int rest = static_cast<int>(item % per_row), head = rest / per_head, c = rest % per_head * kSize;
   const int64_t from = row * stride + head * head_dim + c;
-  const int64_t to = ((layer * kv_heads + head) * memory->tokens + places[row]) * head_dim + c;
+  const int64_t place = places[row];
+  const int64_t to =
+      ((layer * kv_heads + head) * memory->tokens + place) * head_dim + swizzled<T>(c, place, memory);
   store(static_cast<T*>(memory->keys) + to, load<T, kSize>(k + from));
   store(static_cast<T*>(memory->values) + to, load<T, kSize>(v + from));
 }

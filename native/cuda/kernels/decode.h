@@ -17,7 +17,15 @@ struct KvMemory {
   int64_t tokens;
   int64_t arena_tokens;
   int64_t slot_tokens;
+  int64_t swizzle;  // 16-byte chunk c of token t lies at chunk c XOR (t AND swizzle): 7, or 0 for in order
 };
+
+// Rows that share a prompt.
+struct RowGroup {
+  int32_t first_row, num_rows;
+  int32_t arena;  // the prompt's first token in the arena
+};
+constexpr int kMaxGroupRows = 8;
 
 // A stretch of a prompt, to be attended by rows that share the prompt.
 struct PromptItem {
@@ -32,6 +40,9 @@ struct Schedule {
   const int32_t* num_items;  // [1]
   const int32_t* row_slots;  // [rows], -1 = none; rows of a prompt lie together
   const PromptItem* items;
+  const int32_t* num_groups;  // [1]
+  const RowGroup* groups;     // of all rows that may have a slot
+  int32_t group_rows;         // that a group has at most, up to kMaxGroupRows
 };
 
 struct DecodeShape {
@@ -75,9 +86,13 @@ void store_keys_values(const void* k, const void* v, int64_t stride, const Decod
 // Bytes of scratch memory for decode_attention.
 int64_t decode_scratch(const DecodeShape& shape, const DecodePieces& pieces);
 
-// Which kernel attends: tiles on tensor cores, for bfloat16 and head_dim 32, 64, 96 or 128, or multiply-adds.
-// kAuto: tiles where they can be.
-enum class AttentionKernel { kAuto, kPlain, kTiles };
+// Which kernel attends: tiles on tensor cores, for bfloat16 and head_dim 32, 64, 96 or 128, or multiply-adds;
+// or a ring of bulk copies, which wants keys and values with swizzle 7. kAuto: tiles where they can be.
+enum class AttentionKernel { kAuto, kPlain, kTiles, kRing };
+
+// True where kRing can attend: on compute capability 9.0 and later, for bfloat16, head_dim 64 or 128 and at
+// most 8 heads per key/value head.
+bool has_ring_attention(const DecodeShape& shape);
 
 // out [rows, Hq D] = attention of each row's query over its prompt and its own tokens; zeros for rows without
 // a live slot. A prompt's keys and values are read once for many rows of an item.

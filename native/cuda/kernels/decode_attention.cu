@@ -20,7 +20,7 @@ constexpr int64_t kMaxBlocks = 2048;  // beyond it blocks walk over items
 
 // kVectors vectors of kSize columns per lane; queries come kRows at a time.
 template <typename T, int kSize, int kGroup, int kVectors, int kRows>
-__global__ void __launch_bounds__(kAttentionThreads, kRows* kSize* kVectors <= 32 ? 3 : 2)
+__global__ void __launch_bounds__(kAttentionThreads, kRows * kSize * kVectors <= 32 ? 3 : 2)
     attention_kernel(AttentionCall call, const T* qkv) {
   constexpr int kColumns = kSize * kVectors;
   constexpr int kGroups = kAttentionThreads / kGroup;
@@ -254,6 +254,14 @@ void decode_attention(void* out, const void* qkv, const DecodeShape& shape, cons
                            static_cast<int32_t>(pieces.count()),
                            1.0f / std::sqrt(static_cast<float>(shape.head_dim))};
   const bool aligned = is_aligned({qkv}, {shape.head_dim}, bytes_of(shape.dtype));
+  if (kernel == AttentionKernel::kRing) {
+    if (!has_ring_attention(shape) || !is_aligned({qkv, out}, {shape.head_dim}, 2))
+      throw std::invalid_argument(
+          "decode_attention: rings are for compute capability 9.0 and later, bfloat16, head_dim 64 or 128 "
+          "and "
+          "at most 8 heads per key/value head");
+    return start_ring_attention(call, qkv, out, stream);
+  }
   const auto blocks = static_cast<unsigned>(std::min(shape.rows * pieces.count(), kMaxBlocks));
   const dim3 grid(blocks, static_cast<unsigned>(shape.num_kv_heads));
   const bool can_tile = has_tile_attention(shape, aligned);

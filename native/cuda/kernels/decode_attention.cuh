@@ -103,4 +103,7 @@ __device__ __forceinline__ void merge_parts(const AttentionCall& call, const Att
 bool has_tile_attention(const DecodeShape& shape, bool aligned);
 void start_tile_attention(const AttentionCall& call, const void* qkv, dim3 grid, Stream stream);
 
+// Attention by a ring of bulk copies (decode_attention_ring.cu), from queries to out.
+void start_ring_attention(const AttentionCall& call, const void* qkv, void* out, Stream stream);
+
 }  // namespace cream::gpu
