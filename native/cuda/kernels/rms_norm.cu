@@ -8,8 +8,9 @@ namespace cream::gpu {
 
 namespace {
 
-constexpr int64_t kNarrow = 512;  // up to this width a warp takes a group, beyond it a block does
-constexpr int64_t kMaxParts = 264;
+constexpr int64_t kNarrow = 512;    // up to this width a warp takes a group, beyond it a block does
+constexpr int64_t kMaxParts = 396;  // three blocks of the backward on each of 132 multiprocessors
+constexpr int kColumnThreads = 64;  // of a block that adds parts: few, for there are few columns
 
 // kWarps warps take one group; a block has kThreads threads.
 template <int kWarps>
@@ -158,12 +159,19 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kColumnThreads)
     add_parts_kernel(float* dw, const float* parts, int num_parts, int width) {
-  const int c = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+  constexpr int kLoads = 16;  // in flight at a time; the sum keeps the order of the parts
+  const int c = static_cast<int>(blockIdx.x) * kColumnThreads + static_cast<int>(threadIdx.x);
   if (c >= width) return;
   float sum = 0;
-  for (int p = 0; p < num_parts; ++p) sum += parts[static_cast<int64_t>(p) * width + c];
+  for (int first = 0; first < num_parts; first += kLoads) {
+    float x[kLoads];
+    for (int n = 0; n < kLoads; ++n) {
+      x[n] = first + n < num_parts ? parts[static_cast<int64_t>(first + n) * width + c] : 0.0f;
+    }
+    for (int n = 0; n < kLoads; ++n) sum += x[n];
+  }
   dw[c] += sum;
 }
 
@@ -234,7 +242,7 @@ void rms_norm_backward(void* dx, int64_t dx_stride, const void* dy, int64_t dy_s
            x_stride, static_cast<const T*>(weight), static_cast<const T*>(add_to), scratch, groups,
            static_cast<int>(shape.heads), static_cast<int>(shape.width), static_cast<float>(shape.eps));
   });
-  launch(&add_parts_kernel, blocks_for(shape.width, kThreads), kThreads, 0, stream, dw, scratch,
+  launch(&add_parts_kernel, blocks_for(shape.width, kColumnThreads), kColumnThreads, 0, stream, dw, scratch,
          static_cast<int>(parts), static_cast<int>(shape.width));
 }
 
