@@ -53,13 +53,16 @@ export async function generate(values: GenerateValues, context: Context): Promis
     },
     context,
   );
+  const temperature = values.temperature ?? defaults.temperature;
+  const { minP, ...logits } = defaults.logits; // where nothing is drawn, it cuts nothing
   const responses = model.generate({
     prompts,
     n: values.n,
     maxNewTokens,
-    ...defaults.logits,
+    ...logits,
+    ...(minP !== undefined && temperature > 0 && { minP }),
     ...logitsOptions(values),
-    temperature: values.temperature ?? defaults.temperature,
+    temperature,
     topP: values.topP ?? defaults.topP,
     topK: values.topK ?? defaults.topK,
     stopIds: tokenizer.eosIds,
@@ -73,7 +76,9 @@ export async function generate(values: GenerateValues, context: Context): Promis
   const total = prompts.length * values.n;
   const common = { type: 'progress', stage: 'sample', iteration: 0, total, unit: 'responses' } as const;
   try {
-    const lines = inOrder(responses, values, tokenizer, (done) => progress.event({ ...common, done }));
+    const lines = inOrder(responses, { ...values, stop: values.stop ?? defaults.stop }, tokenizer, (done) =>
+      progress.event({ ...common, done }),
+    );
     await writeLines(values.output, lines, terminal);
   } finally {
     progress.stop();

@@ -10,6 +10,8 @@ export interface GenerationDefaults {
   topK: number;
   /** Penalties and bans that the file has. */
   logits: LogitsSettings;
+  /** Texts before which a response ends. */
+  stop: readonly string[];
   /** Settings of the file that would change what is generated and are not honoured, as "key: value". */
   ignored: string[];
 }
@@ -21,6 +23,7 @@ const FALLBACK: GenerationDefaults = {
   topP: 1,
   topK: 0,
   logits: {},
+  stop: [],
   ignored: [],
 };
 
@@ -72,13 +75,14 @@ export async function generationDefaults(directory: string): Promise<GenerationD
   const file = new File(path, new Map(Object.entries(Object(parsed))));
   const isGreedy = file.value('do_sample') === false;
   const temperature = file.number('temperature', FALLBACK.temperature, (value) => value >= 0);
-  const logits = logitsSettings(file, isGreedy);
+  const logits = logitsSettings(file);
   return {
     maxNewTokens: file.number('max_new_tokens', FALLBACK.maxNewTokens, isCount),
     temperature: isGreedy ? 0 : temperature,
     topP: file.number('top_p', FALLBACK.topP, (value) => value > 0 && value <= 1),
     topK: file.number('top_k', FALLBACK.topK, (value) => value === 0 || isCount(value)),
     logits,
+    stop: file.list('stop_strings', (text) => typeof text === 'string' && text !== '') as string[],
     ignored: file.ignored(),
   };
 }
@@ -87,7 +91,7 @@ const isCount = (value: number) => Number.isInteger(value) && value > 0;
 const isId = (value: unknown): value is number => Number.isInteger(value) && (value as number) >= 0;
 
 /** The file's penalties and bans; what changes nothing is left out. */
-function logitsSettings(file: File, isGreedy: boolean): LogitsSettings {
+function logitsSettings(file: File): LogitsSettings {
   const settings: LogitsSettings = {};
   const penalty = file.number('repetition_penalty', 1, (value) => value > 0);
   if (penalty !== 1) settings.repetitionPenalty = penalty;
@@ -96,7 +100,7 @@ function logitsSettings(file: File, isGreedy: boolean): LogitsSettings {
   const minimum = file.number('min_new_tokens', 0, (value) => value === 0 || isCount(value));
   if (minimum > 0) settings.minNewTokens = minimum;
   const minP = file.number('min_p', 0, (value) => value >= 0 && value <= 1);
-  if (minP > 0 && !isGreedy) settings.minP = minP;
+  if (minP > 0) settings.minP = minP;
   const words = file.list(
     'bad_words_ids',
     (word) => Array.isArray(word) && word.length > 0 && word.every(isId),

@@ -93,7 +93,8 @@ t.test('generation_config.json: penalties are honoured, what is not is named', a
       '--json',
     ];
     const { stdout, stderr } = await cream([...args, ...options]);
-    return { ids: lines(stdout)[0]!.ids, stderr };
+    const [{ ids, text }] = parsed(stdout);
+    return { ids, text, stderr };
   };
   const greedy = { do_sample: false, bos_token_id: 1, transformers_version: '5.24.0', num_beams: 1 };
   const free = await run(greedy);
@@ -115,6 +116,19 @@ t.test('generation_config.json: penalties are honoured, what is not is named', a
   const several = await run({ ...greedy, forced_eos_token_id: [3, 5] });
   t.match(several.stderr, /generation_config\.json: not honoured: forced_eos_token_id: \[3,5\]$/m);
   t.strictSame(several.ids, free.ids);
+  // min_p cuts what --temperature draws, also where the file itself draws nothing.
+  const cut = await run({ ...greedy, min_p: 0.3 }, '--temperature', '2');
+  t.strictSame(cut.ids, (await run(greedy, '--temperature', '2', '--min-p', '0.3')).ids);
+  t.not(cut.ids.join(), (await run(greedy, '--temperature', '2')).ids.join());
+  t.strictSame((await run({ ...greedy, min_p: 0.3 })).ids, free.ids);
+  // A response ends before the file's stop strings as before --stop, which takes their place.
+  const piece = free.text.trim().slice(3, 7);
+  const stopped = await run({ ...greedy, stop_strings: piece });
+  t.notMatch(stopped.stderr, /not honoured/);
+  t.strictSame(stopped.ids, (await run(greedy, '--stop', piece)).ids);
+  t.ok(stopped.ids.length < free.ids.length, `${stopped.ids.length} of ${free.ids.length}`);
+  const chosen = await run({ ...greedy, stop_strings: [piece] }, '--stop', 'no such text');
+  t.strictSame(chosen.ids, free.ids);
   const wrong = await cream(['generate', '-m', modelWith({ repetition_penalty: -1 }), '-p', 'x']);
   t.match(wrong, { code: 4, stderr: /repetition_penalty is -1; correct it or remove it/ });
 });
