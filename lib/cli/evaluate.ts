@@ -3,11 +3,11 @@ import { loadTask, type TaskProblem } from '../data/datasets.js';
 import { HARNESS_RELEASE, harnessContexts } from '../data/harness.js';
 import { checkLabels } from '../data/labels.js';
 import { checkProblems, definitionOf, TASK_NAMES, type TaskDefinition } from '../data/task-definitions.js';
-import { resolveExtraction, taskPrompt } from '../data/tasks.js';
 import type { Tokenizer } from '../data/tokenizer.js';
+import { leftOut, type TooLong } from '../data/too-long.js';
 import { CreamError } from '../errors.js';
 import type { Model } from '../native/model.js';
-import { type AnswerFaults, type Evaluation, evaluate } from '../stages/evaluate.js';
+import { type AnswerFaults, type Evaluation, evaluate, problemsWithRoom } from '../stages/evaluate.js';
 import {
   evaluateHarness,
   type HarnessLine,
@@ -15,7 +15,7 @@ import {
   type PosedProblem,
   summarizeHarness,
 } from '../stages/evaluate-harness.js';
-import { evaluateOptions, type OptionsEvaluation } from '../stages/evaluate-options.js';
+import { evaluateOptions, optionsWithRoom, type OptionsEvaluation } from '../stages/evaluate-options.js';
 import type { Accuracy } from '../types.js';
 import type { Context } from './command.js';
 import { defaultConfig } from './defaults.js';
@@ -89,7 +89,7 @@ export async function evaluateTask(values: EvaluateValues, context: Context): Pr
     const isWritten = scoring === 'generate' || scoring === 'both';
     const measured: Measured = {
       written: isWritten ? await byGeneration(model, work, context) : undefined,
-      scored: scoring === 'options' || scoring === 'both' ? await byOptions(model, work) : undefined,
+      scored: scoring === 'options' || scoring === 'both' ? await byOptions(model, work, context) : undefined,
       harness: scoring === 'harness' ? await byHarness(model, work) : undefined,
     };
     progress.stop();
@@ -147,18 +147,21 @@ async function pose(
   return problems.map((problem, i) => ({ problem, context: contexts[i] as string }));
 }
 
-async function byGeneration(model: Model, work: Work, context: Context): Promise<Evaluation> {
+async function byGeneration(
+  model: Model,
+  work: Work,
+  context: Context,
+): Promise<Evaluation & { leftOut: number }> {
   const { name, problems, tokenizer, values, signal } = work;
   const { samples, extract, chat, seed } = values;
-  const prompts = problems.map((problem) => ({
-    id: problem.id,
-    prompt: problem.prompt ?? taskPrompt(problem, resolveExtraction(extract, problem)),
-  }));
-  // For what it tells of the texts.
-  await encoding(name, values, context, (options) => tokenizer.promptIdsAll(prompts, options));
-  const defaults = defaultConfig().evaluation;
   const maxLength = model.config.maxPositionEmbeddings;
-  return evaluate(problems, model, tokenizer, {
+  const room = await encoding(name, values, context, (options) =>
+    problemsWithRoom(problems, tokenizer, { ...options, extract, maxLength }),
+  );
+  const why = `no room for an answer in the model's context of ${maxLength} tokens`;
+  tellLeftOut(work, context, room.tooLong, why);
+  const defaults = defaultConfig().evaluation;
+  const measured = await evaluate(room.fitting, model, tokenizer, {
     name,
     extract,
     chat,
@@ -172,18 +175,38 @@ async function byGeneration(model: Model, work: Work, context: Context): Promise
     signal,
     onAnswer: work.onDone,
   });
+  return { ...measured, leftOut: room.tooLong.length };
 }
 
-function byOptions(model: Model, work: Work): Promise<OptionsEvaluation> {
-  const { name, definition, problems, tokenizer, signal } = work;
-  return evaluateOptions(problems, model, tokenizer, {
+async function byOptions(
+  model: Model,
+  work: Work,
+  context: Context,
+): Promise<OptionsEvaluation & { leftOut: number }> {
+  const { name, definition: task, problems, tokenizer, signal } = work;
+  const maxLength = model.config.maxPositionEmbeddings;
+  const room = await optionsWithRoom(problems, tokenizer, { name, task, maxLength, signal });
+  const why = `question and option are longer than the model's context of ${maxLength} tokens`;
+  tellLeftOut(work, context, room.tooLong, why);
+  const scored = await evaluateOptions(room.fitting, model, tokenizer, {
     name,
-    task: definition,
-    maxLength: model.config.maxPositionEmbeddings,
+    task,
+    maxLength,
     maxTokensPerBatch: defaultConfig().score.maxTokensPerBatch,
     signal,
     onProblem: work.onDone,
   });
+  return { ...scored, leftOut: room.tooLong.length };
+}
+
+function tellLeftOut(
+  { problems, name }: Work,
+  { terminal }: Context,
+  tooLong: readonly TooLong[],
+  why: string,
+): void {
+  const message = leftOut(`task ${name}`, tooLong, { total: problems.length, kind: 'problems', why });
+  if (message !== undefined) terminal.note(`${terminal.style('yellow', 'warning:')} ${message}`);
 }
 
 interface HarnessMeasurement {
@@ -207,16 +230,18 @@ async function byHarness(model: Model, work: Work): Promise<HarnessMeasurement> 
 
 /** What was measured, in the ways that were asked for. */
 interface Measured {
-  written: Evaluation | undefined;
-  scored: OptionsEvaluation | undefined;
+  written: (Evaluation & { leftOut: number }) | undefined;
+  scored: (OptionsEvaluation & { leftOut: number }) | undefined;
   harness: HarnessMeasurement | undefined;
 }
 
 function asJson(name: string, { written, scored, harness }: Measured): string {
+  const leftOutOf = Math.max(written?.leftOut ?? 0, scored?.leftOut ?? 0);
   return JSON.stringify({
     task: name,
     ...(written && { ...written.greedy, greedy: written.greedy, sampled: written.sampled }),
     ...(scored && { acc: scored.acc, acc_norm: scored.acc_norm }),
+    ...(leftOutOf > 0 && { leftOut: leftOutOf }),
     ...(harness && { harness: HARNESS_RELEASE, ...harness.summary }),
   });
 }

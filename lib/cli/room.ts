@@ -1,3 +1,4 @@
+import { leftOut } from '../data/too-long.js';
 import { CreamError } from '../errors.js';
 import type { Context } from './command.js';
 
@@ -14,8 +15,6 @@ export interface PromptRoom<P> {
   /** The largest of the limits. */
   maxNewTokens: number;
 }
-
-const MAX_NAMED = 3;
 
 /**
  * Limits each response to `limit` tokens and to what the context of `length` leaves. Prompts that fill the context are left
@@ -35,14 +34,16 @@ export function withRoom<P extends TokenizedPrompt>(
   }
   const fitting = prompts.filter(({ ids }) => ids.length < length);
   const tooLong = prompts.filter(({ ids }) => ids.length >= length);
-  if (tooLong.length > 0) {
-    const named = tooLong.slice(0, MAX_NAMED).map(({ id, ids }) => `${id} (${ids.length} tokens)`);
-    const more = tooLong.length > MAX_NAMED ? ` and ${tooLong.length - MAX_NAMED} more` : '';
-    const what = `${named.join(', ')}${more}: no room for a response in the model's context of ${length} tokens`;
-    if (fitting.length === 0) throw new CreamError('INVALID_DATA', `${source}: ${what}`);
-    const count = `${tooLong.length} of ${prompts.length} prompts left out`;
-    terminal.note(`${terminal.style('yellow', 'warning:')} ${source}: ${count}: ${what}`);
-  }
+  const message = leftOut(
+    source,
+    tooLong.map(({ id, ids }) => ({ id, tokens: ids.length })),
+    {
+      total: prompts.length,
+      kind: 'prompts',
+      why: `no room for a response in the model's context of ${length} tokens`,
+    },
+  );
+  if (message !== undefined) terminal.note(`${terminal.style('yellow', 'warning:')} ${message}`);
   const limited = fitting.map((prompt) => ({
     ...prompt,
     maxNewTokens: Math.min(limit, length - prompt.ids.length),

@@ -4,10 +4,12 @@ import { checkLabels } from '../data/labels.js';
 import { harnessContexts } from '../data/harness.js';
 import { checkProblems, definitionOf, type TaskDefinition } from '../data/task-definitions.js';
 import type { Tokenizer } from '../data/tokenizer.js';
+import { leftOut, type TooLong } from '../data/too-long.js';
 import type { Model } from '../native/model.js';
 import {
   type EvaluatedProblem,
   greedyAnswers,
+  problemsWithRoom,
   sampledAnswers,
   summarizeAnswers,
 } from '../stages/evaluate.js';
@@ -18,7 +20,7 @@ import {
   type PosedProblem,
   summarizeHarness,
 } from '../stages/evaluate-harness.js';
-import { evaluateOptions } from '../stages/evaluate-options.js';
+import { evaluateOptions, optionsWithRoom } from '../stages/evaluate-options.js';
 import { summarizeOptions } from '../option-verdict.js';
 import type { Placed } from '../types.js';
 import { advancing, allOf } from './chunks.js';
@@ -176,6 +178,18 @@ export async function evaluateTasks(
     return allOf(results());
   };
 
+  /** Tells of the problems that are left out, and counts the answers that nobody waits for. */
+  const tell = (
+    name: string,
+    tooLong: readonly TooLong[],
+    { count, each, why }: { count: number; each: number; why: string },
+  ) => {
+    const message = leftOut(`task ${name}`, tooLong, { total: count, kind: 'problems', why });
+    rate.advance(tooLong.length * each);
+    before += tooLong.length * each;
+    if (message !== undefined) run.warn('evaluation-too-long', message, info);
+  };
+
   const tasks: TaskSummary[] = [];
   const records: EvaluationLine[] = [];
   const { maxTokensPerBatch } = score;
@@ -215,12 +229,15 @@ export async function evaluateTasks(
         maxLength,
         signal,
       };
-      let answered = await inStream(name, problems, 1, (missing, onAnswer) =>
+      const room = await problemsWithRoom(problems, tokenizer, options);
+      const why = `no room for an answer within ${maxLength} tokens`;
+      tell(name, room.tooLong, { count: problems.length, each: 1 + samples, why });
+      let answered = await inStream(name, room.fitting, 1, (missing, onAnswer) =>
         greedyAnswers(missing, model, tokenizer, { ...options, onAnswer }),
       );
       summary.greedy = summarizeAnswers(answered.map((record) => [record.greedy]));
       if (samples > 0) {
-        const sampled = await inStream(`${name}~samples`, problems, samples, (missing, onAnswer) =>
+        const sampled = await inStream(`${name}~samples`, room.fitting, samples, (missing, onAnswer) =>
           sampledAnswers(missing, model, tokenizer, { ...options, onAnswer }),
         );
         answered = answered.map((record, i) => ({ ...record, samples: sampled[i]!.samples }));
@@ -229,15 +246,13 @@ export async function evaluateTasks(
       records.push(...answered);
     }
     if (scoring === 'options' || scoring === 'both') {
-      const scored = await inChunks(`${name}~options`, problems, 1, async (chunk) => {
-        const { records: evaluated } = await evaluateOptions(chunk, model, tokenizer, {
-          name,
-          task: definition,
-          maxLength,
-          maxTokensPerBatch,
-          signal,
-        });
-        return evaluated;
+      const request = { name, task: definition, maxLength, signal };
+      const room = await optionsWithRoom(problems, tokenizer, request);
+      const why = `question and option are longer than ${maxLength} tokens`;
+      tell(name, room.tooLong, { count: problems.length, each: 1, why });
+      const scored = await inChunks(`${name}~options`, room.fitting, 1, async (chunk) => {
+        const options = { ...request, maxTokensPerBatch };
+        return (await evaluateOptions(chunk, model, tokenizer, options)).records;
       });
       Object.assign(summary, summarizeOptions(scored));
       records.push(...scored);

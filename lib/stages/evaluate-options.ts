@@ -1,5 +1,6 @@
 import type { TaskProblem } from '../data/datasets.js';
 import { optionsContext, type TaskDefinition } from '../data/task-definitions.js';
+import type { TooLong } from '../data/too-long.js';
 import { CreamError } from '../errors.js';
 import {
   choiceVerdict,
@@ -30,7 +31,7 @@ export interface OptionsRequest {
   task?: TaskDefinition | undefined;
   /** Use only the first problems. */
   limit?: number | undefined;
-  /** Limit of question + option in tokens. */
+  /** Limit of question + option in tokens; a problem beyond it is an error: see {@link optionsWithRoom}. */
   maxLength?: number;
   maxTokensPerBatch: number;
   signal?: AbortSignal;
@@ -67,12 +68,53 @@ export async function evaluateOptions(
   return { name, acc, acc_norm: acc_norm!, records };
 }
 
-function contextOf({ id, question, choices }: TaskProblem, { name, task }: OptionsRequest): string {
+function contextOf(
+  { id, question, choices }: TaskProblem,
+  { name, task }: Pick<OptionsRequest, 'name' | 'task'>,
+): string {
   if (choices !== undefined && question !== '') return optionsContext(task, question);
   throw new CreamError(
     'INVALID_DATA',
     `task ${name}, problem ${id} has no ${question === '' ? 'question' : 'choices'}: scoring by options needs {question, choices, label}; use scoring: generate`,
   );
+}
+
+/** Ids of every question alone, and of every question with each of its options, in order. */
+async function idsOf(
+  problems: readonly TaskProblem[],
+  contexts: readonly string[],
+  tokenizer: OptionTokenizer,
+  signal: AbortSignal | undefined,
+): Promise<{ promptIds: number[][]; wholes: number[][] }> {
+  const options = { addSpecialTokens: true, ...(signal && { signal }) };
+  const promptIds = await tokenizer.encodeAll(
+    contexts.map((context) => context.trimEnd()),
+    options,
+  );
+  const texts = problems.flatMap(({ choices }, i) =>
+    Object.values(choices!).map((choice) => `${contexts[i]!} ${choice}`),
+  );
+  return { promptIds, wholes: await tokenizer.encodeAll(texts, options) };
+}
+
+/** The problems that fit into `maxLength` tokens with each of their options, and the others with their longest. */
+export async function optionsWithRoom(
+  problems: readonly TaskProblem[],
+  tokenizer: OptionTokenizer,
+  request: Pick<OptionsRequest, 'name' | 'task' | 'signal'> & { maxLength: number },
+): Promise<{ fitting: TaskProblem[]; tooLong: TooLong[] }> {
+  const contexts = problems.map((problem) => contextOf(problem, request));
+  const { wholes } = await idsOf(problems, contexts, tokenizer, request.signal);
+  let next = 0;
+  const longest = problems.map(({ choices }) =>
+    Object.keys(choices!).reduce((most) => Math.max(most, wholes[next++]!.length), 0),
+  );
+  return {
+    fitting: problems.filter((_, i) => longest[i]! <= request.maxLength),
+    tooLong: problems.flatMap(({ id }, i) =>
+      longest[i]! <= request.maxLength ? [] : [{ id, tokens: longest[i]! }],
+    ),
+  };
 }
 
 /**
@@ -85,15 +127,7 @@ async function tokenize(
   tokenizer: OptionTokenizer,
   { name, maxLength, signal }: OptionsRequest,
 ): Promise<{ promptIds: number[]; responses: number[][] }[]> {
-  const options = { addSpecialTokens: true, ...(signal && { signal }) };
-  const promptIds = await tokenizer.encodeAll(
-    contexts.map((context) => context.trimEnd()),
-    options,
-  );
-  const texts = chunk.flatMap(({ choices }, i) =>
-    Object.values(choices!).map((choice) => `${contexts[i]!} ${choice}`),
-  );
-  const wholes = await tokenizer.encodeAll(texts, options);
+  const { promptIds, wholes } = await idsOf(chunk, contexts, tokenizer, signal);
   let next = 0;
   return chunk.map(({ id, choices }, i) => {
     const prompt = promptIds[i]!;

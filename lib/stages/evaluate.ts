@@ -3,6 +3,7 @@ import type { TaskProblem } from '../data/datasets.js';
 import { cutAt } from '../data/stop-strings.js';
 import { checkLabels } from '../data/labels.js';
 import { type Extraction, resolveExtraction, taskPrompt } from '../data/tasks.js';
+import type { TooLong } from '../data/too-long.js';
 import type { ChatMode } from '../data/tokenizer.js';
 import { accuracyOf } from '../accuracy.js';
 import type { AnswerGenerator } from '../answer-generator.js';
@@ -35,7 +36,7 @@ export interface EvaluateOptions {
   seed?: number | bigint;
   /** Use only the first problems. */
   limit?: number | undefined;
-  /** Limit of prompt + answer in tokens; a problem without room for its answer is an error. */
+  /** Limit of prompt + answer in tokens; a problem without room for its answer is an error: see {@link problemsWithRoom}. */
   maxLength?: number;
   signal?: AbortSignal;
   /** Called as answers finish. */
@@ -149,6 +150,30 @@ export async function* sampledAnswers(
   }
 }
 
+const promptsOf = (problems: readonly TaskProblem[], extract: Extraction) =>
+  problems.map((problem) => ({
+    id: problem.id,
+    prompt: problem.prompt ?? taskPrompt(problem, resolveExtraction(extract, problem)),
+  }));
+
+/** The problems whose prompts leave room for a token of an answer within `maxLength`, and the others. */
+export async function problemsWithRoom(
+  problems: readonly TaskProblem[],
+  tokenizer: AnswerTokenizer,
+  options: Pick<EvaluateOptions, 'extract' | 'chat' | 'signal'> & { maxLength: number },
+): Promise<{ fitting: TaskProblem[]; tooLong: TooLong[] }> {
+  const { extract = 'auto', chat, signal, maxLength } = options;
+  const promptIds = await tokenizer.promptIdsAll(promptsOf(problems, extract), {
+    ...(chat === undefined ? {} : { chat }),
+    ...(signal === undefined ? {} : { signal }),
+  });
+  const tokensOf = (i: number) => promptIds[i]!.length;
+  return {
+    fitting: problems.filter((_, i) => tokensOf(i) < maxLength),
+    tooLong: problems.flatMap(({ id }, i) => (tokensOf(i) < maxLength ? [] : [{ id, tokens: tokensOf(i) }])),
+  };
+}
+
 async function* answers(
   problems: readonly TaskProblem[],
   model: AnswerGenerator,
@@ -160,10 +185,7 @@ async function* answers(
   if (problems.length === 0)
     throw new CreamError('INVALID_DATA', `task ${name} has no problems to measure on`);
   checkLabels(problems, extract, `task ${name}`);
-  const prompts = problems.map((problem) => ({
-    id: problem.id,
-    prompt: problem.prompt ?? taskPrompt(problem, resolveExtraction(extract, problem)),
-  }));
+  const prompts = promptsOf(problems, extract);
   const promptIds = await tokenizer.promptIdsAll(prompts, {
     ...(chat === undefined ? {} : { chat }),
     ...(signal === undefined ? {} : { signal }),

@@ -77,6 +77,21 @@ t.test('a prompt that fills the context is left out, counted and named; none lef
   }
 });
 
+t.test('a problem without room is left out of an evaluation, counted and named', async (t) => {
+  const choices = ['left', 'right'];
+  const fits = { id: 'fits', question: 'two and', choices, answer: 'A' };
+  const long = { id: 'too-long', question: 'cat '.repeat(CONTEXT), choices, answer: 'A' };
+  const task = rows(fits, long);
+  const args = ['evaluate', ...base, '--max-new-tokens', '1', '--scoring', 'both', '--json'];
+  const { code, stdout, stderr } = await cream([...args, '--task', task]);
+  t.equal(code, 0);
+  t.match(stderr, /1 of 2 problems left out: too-long \(\d+ tokens\): no room for an answer .* context of 256/);
+  t.match(stderr, /1 of 2 problems left out: too-long \(\d+ tokens\): question and option are longer/);
+  t.match(JSON.parse(stdout), { greedy: { total: 1 }, acc: { total: 1 }, leftOut: 1 });
+  const none = await cream([...args, '--task', rows(long)]);
+  t.match(none, { code: 4, stderr: /too-long \(\d+ tokens\): no room for an answer/ });
+});
+
 t.test('generation_config.json: penalties are honoured, what is not is named', async (t) => {
   const run = async (config: object, ...options: string[]) => {
     const model = modelWith(config);

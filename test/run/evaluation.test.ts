@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { summaryTable } from '../../lib/cli/summary.js';
@@ -110,3 +110,37 @@ t.test("the harness's numbers, a mean over tasks, in summary, events and report"
   t.match(summaryTable(summary), /mean greedy +mean acc +mean acc_norm/);
   t.match(readFileSync(join(output, 'report.html'), 'utf8'), /"mean":\{"greedy":/);
 });
+
+t.test(
+  'a problem without room is left out, named in a warning, and nobody waits for its answers',
+  async (t) => {
+    const task = join(folder, 'long.jsonl');
+    const choices = ['left', 'right'];
+    const problems = [
+      { id: 'fits', question: 'two and', choices, answer: 'A' },
+      { id: 'too-long', question: 'cat '.repeat(300), choices, answer: 'B' },
+    ];
+    writeFileSync(task, problems.map((problem) => JSON.stringify(problem)).join('\n'));
+    const run = runCream({
+      model: checkpoint('options'),
+      output: join(folder, 'long-run'),
+      iterations: 0,
+      threads: 1,
+      data: { evaluation: [{ name: 'long', path: task, scoring: 'both' }] },
+      evaluation: { maxNewTokens: 2, samples: 2 },
+    });
+    const warnings: string[] = [];
+    let last = { done: 0, total: 0 };
+    for await (const event of run) {
+      if (event.type === 'warning' && event.code === 'evaluation-too-long') warnings.push(event.message);
+      if (event.type === 'progress') last = event;
+    }
+    t.match(warnings, [
+      /^task long: 1 of 2 problems left out: too-long \(\d+ tokens\): no room for an answer within 256 tokens$/,
+      /^task long: 1 of 2 problems left out: too-long \(\d+ tokens\): question and option are longer than 256 tokens$/,
+    ]);
+    t.match(last, { done: 8, total: 8 });
+    const { models } = await run.result;
+    t.match(models[0]!.tasks[0], { greedy: { total: 1 }, sampled: { total: 2 }, acc: { total: 1 } });
+  },
+);
