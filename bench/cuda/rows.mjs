@@ -119,7 +119,16 @@ export function makeRows(isTiny) {
     const variables = { CREAM_BLAS: library };
     add(`decode-8b-510-${library}`, '8b', decode, { live: few(510, 10), ...paper }, decoding, variables);
   }
-  add('decode-8b-attention', '8b', decodeAttention, { live: few(320, 10), ...paper }, decoding);
+  const points = isTiny
+    ? [{ shape: 'tiny', live: 10 }]
+    : [
+        { shape: '8b', live: 320 },
+        { shape: '8b', live: 510 },
+        { shape: '1.2b', live: 640 },
+        { shape: '0.5b', live: 640 },
+      ];
+  const kernels = { points, ...paper, copyBytes: few(2 ** 30, 2 ** 16), count: few(200, 2), least: 2 };
+  add('decode-8b-attention', '8b', decodeAttention, kernels, fixed);
   add('copy-8b', '8b', copy, {}, moves);
   add('lora-8b-40gb', '8b', train, { ...paper, pairs, maxTokens, lora: true, most: 40e9 }, training);
   return rows;

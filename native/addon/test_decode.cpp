@@ -4,16 +4,19 @@
 #include <ATen/TensorOperators.h>
 #include <c10/core/InferenceMode.h>
 
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <limits>
 
 #include "addon/test_device.h"
 #include "addon/test_generate.h"
+#include "cuda/kernels/bulk.h"
 #include "cuda/kernels/mma.h"
 #include "ops/gpu_decode.h"
 #include "ops/gpu_launch.h"
 #include "ops/philox.h"
+#include "ops/step_graph.h"
 #include "ops/upload.h"
 
 namespace cream {
@@ -174,6 +177,83 @@ at::Tensor attention_reference(const AttentionCase& c, const at::Tensor& qkv, co
   return out;
 }
 
+// What decode_attention reads beside queries, on the device.
+class AttentionInputs {
+ public:
+  AttentionInputs(const AttentionCase& c, const at::Tensor& qkv, const at::Tensor& memory, int64_t piece,
+                  int64_t item_rows, int64_t group_rows, bool is_swizzled)
+      : c_(c), qkv_(qkv), slots_(c.slots, 1), pieces_{piece, 1, piece, in_pieces(piece, c.slot_tokens)} {
+    const at::Device device = qkv.device();
+    std::vector<int32_t> host(static_cast<size_t>(7 * c.slots)), row_slots;
+    for (int64_t row = 0; row < c.num_rows(); ++row) {
+      const auto slot = static_cast<size_t>(c.slot_of(row)), slots = static_cast<size_t>(c.slots);
+      row_slots.push_back(c.own_of(row) < 0 ? -1 : static_cast<int32_t>(slot));
+      if (c.own_of(row) <= 0) continue;
+      host[slot] = static_cast<int32_t>(gpu::SlotState::kLive);
+      host[slots + slot] = c.own_of(row);
+      host[3 * slots + slot] = c.prompts[static_cast<size_t>(c.prompt_of(row))];
+    }
+    slots_.words.narrow(0, 0, 7 * c.slots).copy_(gpu::upload(host, device));
+
+    std::vector<gpu::PromptItem> items;
+    std::vector<gpu::RowGroup> groups;
+    for (int64_t begin = 0; begin < c.num_rows();) {
+      int64_t end = begin;
+      while (end < c.num_rows() && c.prompt_of(end) == c.prompt_of(begin) && end - begin < item_rows) ++end;
+      const auto prompt = static_cast<size_t>(c.prompt_of(begin));
+      const auto arena = static_cast<int32_t>(c.arena[prompt]);
+      pieces_.prompt_count = std::max(pieces_.prompt_count, in_pieces(piece, c.prompts[prompt]));
+      for (int64_t p = 0; p * piece < c.prompts[prompt]; ++p) {
+        items.push_back({static_cast<int32_t>(begin), static_cast<int32_t>(end - begin),
+                         static_cast<int32_t>(p * piece),
+                         static_cast<int32_t>(std::min<int64_t>(c.prompts[prompt], (p + 1) * piece)), arena,
+                         static_cast<int32_t>(p)});
+      }
+      for (int64_t row = begin; row < end; row += group_rows) {
+        groups.push_back(
+            {static_cast<int32_t>(row), static_cast<int32_t>(std::min(group_rows, end - row)), arena});
+      }
+      begin = end;
+    }
+    counts_ = gpu::upload(
+        std::vector<int32_t>{static_cast<int32_t>(items.size()), static_cast<int32_t>(groups.size())},
+        device);
+    rows_ = gpu::upload(row_slots, device);
+    items_ = gpu::upload_bytes(items.data(), items.size() * sizeof(gpu::PromptItem), device);
+    groups_ = gpu::upload_bytes(groups.data(), groups.size() * sizeof(gpu::RowGroup), device);
+    schedule_ = {counts_.const_data_ptr<int32_t>(),
+                 rows_.const_data_ptr<int32_t>(),
+                 static_cast<const gpu::PromptItem*>(items_.const_data_ptr()),
+                 counts_.const_data_ptr<int32_t>() + 1,
+                 static_cast<const gpu::RowGroup*>(groups_.const_data_ptr()),
+                 static_cast<int32_t>(group_rows)};
+    const gpu::KvMemory kv{memory[0].data_ptr(), memory[1].data_ptr(), c.tokens(),
+                           c.arena_tokens,       c.slot_tokens,        is_swizzled ? 7 : 0};
+    memory_ = gpu::upload_bytes(&kv, sizeof kv, device);
+    scratch_ = at::full({gpu::decode_scratch(shape(c.layer), pieces_)}, 0xFF, qkv.options().dtype(at::kByte));
+  }
+
+  gpu::DecodeShape shape(int64_t layer) const {
+    return gpu::decode_shape(qkv_, c_.heads, c_.kv_heads, c_.dim, c_.window, layer);
+  }
+  void attend(at::Tensor& out, int64_t layer, gpu::AttentionKernel kernel) {
+    gpu::decode_attention(out, qkv_, shape(layer), pieces_, schedule_, slots_.view, memory_, scratch_,
+                          kernel);
+  }
+
+ private:
+  static int64_t in_pieces(int64_t piece, int64_t tokens) {
+    return std::max<int64_t>(1, (tokens + piece - 1) / piece);
+  }
+
+  const AttentionCase& c_;
+  const at::Tensor qkv_;
+  SlotArrays slots_;
+  gpu::DecodePieces pieces_;
+  at::Tensor counts_, rows_, items_, groups_, memory_, scratch_;
+  gpu::Schedule schedule_{};
+};
+
 // _slotAttention({qkv, memory, prompts, rows, heads, kvHeads, headDim, window, pieceTokens, itemRows,
 // groupRows, dtype, device, kernel}) -> {out, reference}: rows of a prompt lie together; memory as
 // keys_values above
@@ -186,72 +266,70 @@ Napi::Value SlotAttention(const Napi::CallbackInfo& info) {
   const at::Tensor qkv = values(options, "qkv", {c.num_rows(), (c.heads + 2 * c.kv_heads) * c.dim});
   const at::Tensor memory =
       keys_values(c, values(options, "memory", {2, c.layers, c.kv_heads, c.tokens(), c.dim}));
-  const bool is_ring = kernel_of(options) == gpu::AttentionKernel::kRing;
-  const at::Tensor on_device = (is_ring && c.dim % 64 == 0 ? swizzled(memory) : memory).to(device),
-                   device_qkv = qkv.to(device);
-
-  SlotArrays slots(c.slots, 1);
-  std::vector<int32_t> host(static_cast<size_t>(7 * c.slots)), row_slots;
-  for (int64_t row = 0; row < c.num_rows(); ++row) {
-    const auto slot = static_cast<size_t>(c.slot_of(row));
-    const auto count = static_cast<size_t>(c.slots) + slot, length = 3 * static_cast<size_t>(c.slots) + slot;
-    row_slots.push_back(c.own_of(row) < 0 ? -1 : static_cast<int32_t>(slot));
-    if (c.own_of(row) <= 0) continue;
-    host[slot] = static_cast<int32_t>(gpu::SlotState::kLive);
-    host[count] = c.own_of(row);
-    host[length] = c.prompts[static_cast<size_t>(c.prompt_of(row))];
-  }
-  slots.words.narrow(0, 0, 7 * c.slots).copy_(gpu::upload(host, device));
-
-  const int64_t piece = integer(options, "pieceTokens"), item_rows = integer(options, "itemRows");
-  const auto pieces_of = [&](int64_t tokens) { return std::max<int64_t>(1, (tokens + piece - 1) / piece); };
-  gpu::DecodePieces pieces{piece, 1, piece, pieces_of(c.slot_tokens)};
-  const int64_t group_rows = integer(options, "groupRows");
-  std::vector<gpu::PromptItem> items;
-  std::vector<gpu::RowGroup> groups;
-  for (int64_t begin = 0; begin < c.num_rows();) {
-    int64_t end = begin;
-    while (end < c.num_rows() && c.prompt_of(end) == c.prompt_of(begin) && end - begin < item_rows) ++end;
-    const auto prompt = static_cast<size_t>(c.prompt_of(begin));
-    pieces.prompt_count = std::max(pieces.prompt_count, pieces_of(c.prompts[prompt]));
-    for (int64_t p = 0; p * piece < c.prompts[prompt]; ++p) {
-      items.push_back({static_cast<int32_t>(begin), static_cast<int32_t>(end - begin),
-                       static_cast<int32_t>(p * piece),
-                       static_cast<int32_t>(std::min<int64_t>(c.prompts[prompt], (p + 1) * piece)),
-                       static_cast<int32_t>(c.arena[prompt]), static_cast<int32_t>(p)});
-    }
-    for (; begin < end; begin += group_rows) {
-      groups.push_back({static_cast<int32_t>(begin), static_cast<int32_t>(std::min(group_rows, end - begin)),
-                        static_cast<int32_t>(c.arena[prompt])});
-    }
-    begin = end;
-  }
-  const std::vector<int32_t> num_items{static_cast<int32_t>(items.size()),
-                                       static_cast<int32_t>(groups.size())};
-  const at::Tensor count = gpu::upload(num_items, device), order = gpu::upload(row_slots, device);
-  const at::Tensor device_items =
-      gpu::upload_bytes(items.data(), items.size() * sizeof(gpu::PromptItem), device);
-  const at::Tensor device_groups =
-      gpu::upload_bytes(groups.data(), groups.size() * sizeof(gpu::RowGroup), device);
-  const gpu::Schedule schedule{count.const_data_ptr<int32_t>(),
-                               order.const_data_ptr<int32_t>(),
-                               static_cast<const gpu::PromptItem*>(device_items.const_data_ptr()),
-                               count.const_data_ptr<int32_t>() + 1,
-                               static_cast<const gpu::RowGroup*>(device_groups.const_data_ptr()),
-                               static_cast<int32_t>(group_rows)};
-  const gpu::KvMemory kv{on_device[0].data_ptr(), on_device[1].data_ptr(), c.tokens(),
-                         c.arena_tokens,          c.slot_tokens,           is_ring ? 7 : 0};
-  const at::Tensor device_kv = gpu::upload_bytes(&kv, sizeof kv, device);
-
-  const gpu::DecodeShape shape = gpu::decode_shape(device_qkv, c.heads, c.kv_heads, c.dim, c.window, c.layer);
-  at::Tensor scratch =
-      at::full({gpu::decode_scratch(shape, pieces)}, 0xFF, device_qkv.options().dtype(at::kByte));
-  at::Tensor out = at::full({c.num_rows(), c.heads * c.dim}, NAN, device_qkv.options());
-  gpu::decode_attention(out, device_qkv, shape, pieces, schedule, slots.view, device_kv, scratch,
-                        kernel_of(options));
+  const bool is_swizzled = kernel_of(options) == gpu::AttentionKernel::kRing && c.dim % 64 == 0;
+  const at::Tensor on_device = (is_swizzled ? swizzled(memory) : memory).to(device);
+  AttentionInputs inputs(c, qkv.to(device), on_device, integer(options, "pieceTokens"),
+                         integer(options, "itemRows"), integer(options, "groupRows"), is_swizzled);
+  at::Tensor out = at::full({c.num_rows(), c.heads * c.dim}, NAN, on_device.options());
+  inputs.attend(out, c.layer, kernel_of(options));
   auto result = Napi::Object::New(info.Env());
   result.Set("out", doubles(info.Env(), out));
   result.Set("reference", doubles(info.Env(), attention_reference(c, qkv, memory)));
+  return result;
+}
+
+// Seconds of one `work(i)`, of many in a row.
+template <typename Work>
+double seconds_each(at::Device device, int64_t count, const Work& work) {
+  for (int64_t i = 0; i < std::min<int64_t>(count, 4); ++i) work(i);
+  gpu::StreamMark(device).wait();
+  const auto begin = std::chrono::steady_clock::now();
+  for (int64_t i = 0; i < count; ++i) work(i);
+  gpu::StreamMark(device).wait();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() /
+         static_cast<double>(count);
+}
+
+// _timeSlotAttention({prompts, rows, heads, kvHeads, headDim, window, groupRows, layers, count, copyBytes,
+// device}) -> {bytes, copyBandwidth, seconds: {plain, tiles, ring}}: of one layer's attention of bfloat16
+// over random keys and values, NaN for a kernel that cannot; `bytes` counts each prompt once, copyBandwidth
+// reads and writes
+Napi::Value TimeSlotAttention(const Napi::CallbackInfo& info) {
+  c10::InferenceMode no_grad;
+  const auto options = info[0].As<Napi::Object>();
+  const TestDevice scope(options);
+  const at::Device device = TestDevice::current();
+  AttentionCase c = case_of(options);
+  c.layers = integer(options, "layers");
+  const int64_t count = integer(options, "count"), group_rows = integer(options, "groupRows");
+  const auto random = [&](at::IntArrayRef shape) {
+    return at::randn(shape, at::TensorOptions().dtype(at::kBFloat16).device(device));
+  };
+  const at::Tensor qkv = random({c.num_rows(), (c.heads + 2 * c.kv_heads) * c.dim});
+  const at::Tensor memory = random({2, c.layers, c.kv_heads, c.tokens(), c.dim});
+  at::Tensor out = at::empty({c.num_rows(), c.heads * c.dim}, qkv.options());
+
+  auto result = Napi::Object::New(info.Env()), seconds = Napi::Object::New(info.Env());
+  for (const auto& [name, kernel] :
+       {std::pair{"plain", gpu::AttentionKernel::kPlain}, std::pair{"tiles", gpu::AttentionKernel::kTiles},
+        std::pair{"ring", gpu::AttentionKernel::kRing}}) {
+    AttentionInputs inputs(c, qkv, memory, 256, 64, group_rows, kernel == gpu::AttentionKernel::kRing);
+    double each = std::numeric_limits<double>::quiet_NaN();
+    try {
+      each = seconds_each(device, count, [&](int64_t i) { inputs.attend(out, i % c.layers, kernel); });
+    } catch (const std::invalid_argument&) {  // this kernel is not for this device and shape
+    }
+    seconds.Set(name, each);
+  }
+  int64_t tokens = 0;
+  for (const int32_t length : c.prompts) tokens += length;
+  for (int64_t row = 0; row < c.num_rows(); ++row) tokens += std::max(c.own_of(row), 0);
+  const at::Tensor from = at::zeros({integer(options, "copyBytes")}, qkv.options().dtype(at::kByte));
+  at::Tensor to = at::empty_like(from);
+  const double copying = seconds_each(device, 10, [&](int64_t) { to.copy_(from); });
+  result.Set("bytes", static_cast<double>(tokens * c.kv_heads * c.dim * 2 * 2));
+  result.Set("copyBandwidth", 2 * static_cast<double>(from.numel()) / copying);
+  result.Set("seconds", seconds);
   return result;
 }
 
@@ -318,6 +396,38 @@ Napi::Value MultiplyTiles(const Napi::CallbackInfo& info) {
   return doubles(info.Env(), d);
 }
 
+// _loadMatrices({matrices, transposed, device}) -> Uint32Array [32, 4]: what each lane gets of four matrices
+// [4, 8, 8] of 16-bit numbers
+Napi::Value LoadMatrices(const Napi::CallbackInfo& info) {
+  c10::InferenceMode no_grad;
+  const auto options = info[0].As<Napi::Object>();
+  const TestDevice scope(options);
+  const at::Device device = TestDevice::current();
+  const auto numbers = options.Get("matrices").As<Napi::Uint16Array>();
+  const at::Tensor matrices = gpu::upload_bytes(numbers.Data(), numbers.ByteLength(), device);
+  at::Tensor words = at::zeros({32 * 4}, at::TensorOptions().dtype(at::kInt).device(device));
+  gpu::load_four_matrices(reinterpret_cast<uint32_t*>(words.data_ptr<int32_t>()), matrices.const_data_ptr(),
+                          options.Get("transposed").ToBoolean(), gpu::stream_of(words));
+  const at::Tensor host = words.to(at::kCPU).contiguous();
+  const auto* first = reinterpret_cast<const uint32_t*>(host.const_data_ptr<int32_t>());
+  return typed_array<Napi::Uint32Array>(info.Env(), std::vector<uint32_t>(first, first + host.numel()));
+}
+
+// _copyByRing({bytes, fault, device}) -> the copy; fault: 0, or what of RingFault is done wrong
+Napi::Value CopyByRing(const Napi::CallbackInfo& info) {
+  c10::InferenceMode no_grad;
+  const auto options = info[0].As<Napi::Object>();
+  const TestDevice scope(options);
+  const auto bytes = options.Get("bytes").As<Napi::Uint8Array>();
+  const at::Tensor from = gpu::upload_bytes(bytes.Data(), bytes.ByteLength(), TestDevice::current());
+  at::Tensor to = at::zeros_like(from);
+  gpu::copy_by_ring(to.data_ptr(), from.const_data_ptr(), static_cast<int64_t>(bytes.ByteLength()),
+                    static_cast<gpu::RingFault>(integer(options, "fault")), gpu::stream_of(to));
+  const at::Tensor host = to.to(at::kCPU).contiguous();
+  const auto* first = static_cast<const uint8_t*>(host.const_data_ptr());
+  return typed_array<Napi::Uint8Array>(info.Env(), std::vector<uint8_t>(first, first + bytes.ByteLength()));
+}
+
 // A C++ exception as a JavaScript one.
 template <Napi::Value (*kBody)(const Napi::CallbackInfo&)>
 Napi::Value checked(const Napi::CallbackInfo& info) {
@@ -325,7 +435,7 @@ Napi::Value checked(const Napi::CallbackInfo& info) {
     return kBody(info);
   } catch (const c10::Error& error) {
     throw Napi::Error::New(info.Env(), error.what_without_backtrace());
-  } catch (const std::invalid_argument& error) {
+  } catch (const std::logic_error& error) {
     throw Napi::Error::New(info.Env(), error.what());
   }
 }
@@ -334,7 +444,10 @@ Napi::Value checked(const Napi::CallbackInfo& info) {
 
 void register_decode_tests(Napi::Env env, Napi::Object exports) {
   exports.Set("_slotAttention", Napi::Function::New(env, checked<SlotAttention>));
+  exports.Set("_timeSlotAttention", Napi::Function::New(env, checked<TimeSlotAttention>));
   exports.Set("_sampleSlots", Napi::Function::New(env, checked<SampleSlots>));
+  exports.Set("_loadMatrices", Napi::Function::New(env, checked<LoadMatrices>));
+  exports.Set("_copyByRing", Napi::Function::New(env, checked<CopyByRing>));
   exports.Set("_multiplyTiles", Napi::Function::New(env, checked<MultiplyTiles>));
 }
 

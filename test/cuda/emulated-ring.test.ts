@@ -1,5 +1,7 @@
+import { createRequire } from 'node:module';
+import { addonPath } from '../../lib/native/binding.js';
 import { close } from '../helpers/close.js';
-import { t } from '../helpers/gpu.js';
+import { GPU, t } from '../helpers/gpu.js';
 import { attend, BFLOAT16, type Rows, type Shape, siblings, TOLERANCE } from '../helpers/slot-attention.js';
 
 // Attention by a ring of bulk copies (native/cuda/kernels/decode_attention_ring.cu).
@@ -99,3 +101,43 @@ t.test('rings are refused where they cannot be', async (t) => {
     });
   }
 });
+
+const ops = createRequire(import.meta.url)(addonPath()) as {
+  _loadMatrices(options: object): Uint32Array;
+  _copyByRing(options: object): Uint8Array;
+};
+
+t.test(
+  'matrices are loaded as PTX has it: lane l gets row l / 4, columns 2 (l % 4) and the next',
+  async (t) => {
+    const matrices = Uint16Array.from({ length: 256 }, (_, i) => 40_000 + 3 * i);
+    for (const transposed of [false, true]) {
+      const words = ops._loadMatrices({ matrices, transposed, device: GPU });
+      const expected = Uint32Array.from({ length: 128 }, (_, i) => {
+        const [lane, matrix] = [i >> 2, i & 3];
+        const [row, column] = [lane >> 2, 2 * (lane & 3)];
+        const at = (r: number, c: number) => matrices[64 * matrix + (transposed ? 8 * c + r : 8 * r + c)]!;
+        return at(row, column) + 2 ** 16 * at(row, column + 1);
+      });
+      t.strictSame(words, expected, transposed ? 'transposed' : 'as they are');
+    }
+  },
+);
+
+t.test('bulk copies through a ring bring every byte', async (t) => {
+  for (const length of [16, 512, 528, 1024, 4000]) {
+    const bytes = Uint8Array.from({ length }, (_, i) => (7 * i + (i >> 8)) & 255);
+    t.strictSame(ops._copyByRing({ bytes, fault: 0, device: GPU }), bytes, `${length} bytes`);
+  }
+});
+
+if (GPU === 'emulated') {
+  t.test('the emulation ends what would wait for ever', async (t) => {
+    const bytes = new Uint8Array(2048);
+    for (const fault of [1, 2, 3, 4]) {
+      t.throws(() => ops._copyByRing({ bytes, fault, device: GPU }), {
+        message: fault === 4 ? /more arrivals at a barrier/ : /a wait for a phase that nobody ends/,
+      });
+    }
+  });
+}
