@@ -157,8 +157,9 @@ GpuPlan plan_gpu_generation(const Model& model, const std::vector<GeneratePrompt
   plan.slot_tokens = round_up(std::max<int64_t>(options.max_new_tokens - 1, 1), kArenaBlock);
   plan.step.max_new_tokens = options.max_new_tokens;
   plan.kind.attention = chosen_attention(model);
-  plan.kind.group_rows =
-      static_cast<int32_t>(std::clamp<int64_t>(options.num_samples, 1, gpu::kMaxGroupRows));
+  if (plan.kind.attention == gpu::AttentionKernel::kRing)
+    plan.kind.group_rows =
+        static_cast<int32_t>(std::clamp<int64_t>(options.num_samples, 1, gpu::kMaxGroupRows));
   plan.kind.mode = gpu::sampler_mode(
       {static_cast<float>(options.temperature), static_cast<float>(options.top_p), options.top_k},
       config.vocab_size);

@@ -131,6 +131,29 @@ t.test('bulk copies through a ring bring every byte', async (t) => {
   }
 });
 
+if (GPU !== 'emulated') {
+  // Blocks walk over several units each; the emulation does so with few.
+  t.test('more groups than a GPU has places for', async (t) => {
+    for (const [headDim, count, groupRows] of [
+      [64, 40, 5],
+      [128, 24, 8],
+    ] as const) {
+      const prompts = Array.from({ length: count }, (_, i) => 20 + ((i * 11) % 25));
+      const rows = prompts.flatMap((_, i) =>
+        siblings(
+          i,
+          Array.from({ length: groupRows }, (_, j) => ((i * 13 + j * 7) % 48) + 1),
+        ),
+      );
+      const shape = { heads: 32, kvHeads: 8, headDim };
+      const { out, reference } = attend(shape, prompts, rows, { ...RING, groupRows });
+      close(t, out, reference, TOLERANCE.bfloat16, `heads of ${headDim}`);
+      const again = attend(shape, prompts, rows, { ...RING, groupRows });
+      t.equal(Buffer.from(again.out.buffer).compare(Buffer.from(out.buffer)), 0, 'the same bits again');
+    }
+  });
+}
+
 if (GPU === 'emulated') {
   t.test('the emulation ends what would wait for ever', async (t) => {
     const bytes = new Uint8Array(2048);

@@ -275,6 +275,7 @@ __global__ void __launch_bounds__(kMaxWarps* kLanes, kDim == 64 ? 2 : 1)
       if (t > prompt_first && next < shared_prompt) fill_prompt(prompt_at.before(stages.prompt), next);
       __syncwarp();
       wait_for_phase(prompt_full + prompt_at.stage, prompt_at.parity);
+      __syncwarp();  // lanes leave a wait one by one, products want them together
       if (live) attend_stage(row, shared + prompt_at.stage * kStage, t, first, prompt, swizzle, scale, lane);
       __syncwarp();
       if (lane == 0) arrive(prompt_read + prompt_at.stage);
@@ -284,6 +285,7 @@ __global__ void __launch_bounds__(kMaxWarps* kLanes, kDim == 64 ? 2 : 1)
     CREAM_NO_UNROLL
     for (int t = own_first; t < own; t += kStageTokens) {
       wait_for_phase(own_full + own_at.stage, own_at.parity);
+      __syncwarp();
       attend_stage(row, own_ring + own_at.stage * kStage, t, first - prompt, own, swizzle, scale, lane);
       __syncwarp();
       const int next = t + stages.own * kStageTokens;
