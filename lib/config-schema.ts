@@ -266,7 +266,12 @@ export const configSchema = z.strictObject({
     promptsPerIteration: autoOrCount
       .default('auto')
       .describe('Prompts per iteration, a fresh slice each; auto splits them evenly.'),
-    chunkSize: count.default(32).describe('Prompts per chunk: an interrupted run loses at most one chunk.'),
+    chunkSize: count
+      .default(32)
+      .describe(
+        'Prompts whose results are committed together. Sampling, judging and answering are one stream over all prompts, ' +
+          'whatever the number: it changes no response and no speed. Scoring takes so many prompts at a time.',
+      ),
   }),
 
   score: section('Log-probs of the responses under the policy, the previous policy and the base model.', {

@@ -84,6 +84,25 @@ t.test('work: prompts once per group, passes by iteration, models measured', asy
   t.notOk(stages.has('sft'));
 });
 
+t.test(
+  'keys and values are those of the responses that live at once, whatever the prompts and chunks',
+  async (t) => {
+    const keysAndValues = (engine: 'cpu' | 'gpu', chunkSize: number, prompts: number, room = 2 ** 50) => {
+      const config = settings({ sampling: { n: 5, maxNewTokens: 301, chunkSize } });
+      const work = { ...WORK, prompts, lengths: { prompt: 128, response: 301 } };
+      const [sample] = memoryOf(config, LLAMA_3_8B, 'bfloat16', work, room, engine);
+      return sample!.parts.find(({ what }) => what === 'keys and values')!.bytes / 131_072;
+    };
+    for (const chunkSize of [1, 32, 1000]) {
+      // Blocks of 16 tokens: 304 of a response, 128 of a prompt.
+      t.equal(keysAndValues('cpu', chunkSize, 21_000), 256 * (304 + 128));
+      t.equal(keysAndValues('gpu', chunkSize, 21_000), 512 * 304 + 207 * 128);
+    }
+    t.equal(keysAndValues('cpu', 32, 3), 15 * 304 + 3 * 128, 'few prompts');
+    t.equal(keysAndValues('cpu', 32, 21_000, 2 ** 33) * 131_072, 2 ** 31, 'a quarter of the machine');
+  },
+);
+
 t.test('memory of full fine-tuning, by hand', async (t) => {
   const config = settings({ train: { maxTokensPerBatch: 1000, batchSize: 64 } });
   const [, , train] = memoryOf(config, LLAMA_3_8B, 'bfloat16', WORK, 2 ** 40);

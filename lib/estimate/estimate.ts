@@ -14,7 +14,7 @@ import { type Candidate, trainingCandidates } from './fits.js';
 import { type Gpu, gpuSeconds } from './gpu.js';
 import { hostBytesOf, memoryOf, type MemoryPart, type StageMemory } from './memory.js';
 import { probeSpeed, type Speed } from './probe.js';
-import { adapterParameters, type Dtype, parameterCounts } from './sizes.js';
+import { adapterParameters, type Dtype, parameterCounts, slotsOf } from './sizes.js';
 import { type StageWork, stagesOf, type Workload } from './work.js';
 
 export interface EstimateOptions {
@@ -184,14 +184,14 @@ export async function estimate(config: CreamConfig, options: EstimateOptions): P
   }
   if (!options.probe) return result;
 
-  const { n, chunkSize } = config.sampling;
+  const { n } = config.sampling;
   const speed = await probeSpeed(shape, {
     dtype,
     device: config.device,
     threads: config.threads === 'auto' ? undefined : config.threads,
     lengths: workload.prompts > 0 ? workload.lengths : (workload.sft?.lengths ?? workload.lengths),
     n,
-    live: Math.min(chunkSize, Math.max(1, workload.prompts)) * n,
+    live: Math.min(Math.max(1, workload.prompts) * n, slotsOf(shape, 'cpu')),
     room: machineBytes / 2,
     signal: options.signal,
     lora: loraOptions(config.lora),

@@ -8,6 +8,7 @@ import {
   kvBytesPerToken,
   parameterCounts,
   type Recompute,
+  slotsOf,
 } from './sizes.js';
 import type { Lengths, StageWork, Workload } from './work.js';
 
@@ -90,11 +91,11 @@ export function decodeFloor({ model, dtype, gpu }: Shape, lengths: Lengths, n: n
   return (products + cache + sampler) / live;
 }
 
-/** Sequences that fit beside the weights, at most 512. */
+/** Sequences that fit beside the weights, at most the engine's slots. */
 export function liveSequences({ model, dtype, gpu }: Shape, lengths: Lengths, n: number): number {
   const free = gpu.bytes * 0.94 - parameterCounts(model).total * bytesOf(dtype);
   const each = kvBytesPerToken(model, dtype) * (lengths.prompt / n + lengths.response);
-  return Math.max(1, Math.min(512, Math.floor(free / Math.max(1, each))));
+  return Math.max(1, Math.min(slotsOf(model, 'gpu'), Math.floor(free / Math.max(1, each))));
 }
 
 /** Floor of a scoring pass: `rows` through the trunk, `targets` through the head. */

@@ -10,10 +10,11 @@ import {
   headBytes,
   kvBytesPerToken,
   parameterCounts,
+  slotsOf,
   workingBytesPerRow,
 } from './sizes.js';
 import { type MemoryPart, planTraining, type TrainingPlan } from './training-plan.js';
-import type { Lengths, Workload } from './work.js';
+import type { Workload } from './work.js';
 
 export type { MemoryPart } from './training-plan.js';
 
@@ -25,8 +26,8 @@ export interface StageMemory {
 
 const KV_BLOCK = 16;
 const LOGITS_BYTES = 64 * 2 ** 20;
-/** Keys and values take at most this share of the machine's memory. */
-const KV_SHARE = 1 / 4;
+/** Keys and values take at most this share of the machine's memory; of a GPU's, of what the weights leave. */
+const KV_SHARE = { cpu: 1 / 4, gpu: 0.92 } as const;
 
 const stageMemory = (stage: StageMemory['stage'], parts: MemoryPart[]): StageMemory => ({
   stage,
@@ -39,16 +40,17 @@ function keysAndValues(
   model: ModelConfig,
   dtype: Dtype,
   room: number,
-  lengths: Lengths,
+  { prompts, lengths }: Workload,
+  engine: EngineKind,
 ) {
-  const { n, chunkSize, maxNewTokens } = config.sampling;
-  const live = Math.min(
-    chunkSize * n,
-    Math.min(2048, Math.max(256, Math.floor(2 ** 28 / parameterCounts(model).total))),
-  );
+  const { n, maxNewTokens } = config.sampling;
+  const live = Math.min(prompts * n, slotsOf(model, engine));
+  // With stragglers alone every response has a prompt of its own; a GPU keeps room for those of all slots twice over.
+  const resident = Math.min(prompts, engine === 'cpu' ? live : 2 * Math.ceil(live / n) + 1);
   const blocks = (tokens: number) => Math.ceil(tokens / KV_BLOCK) * KV_BLOCK;
-  const tokens = live * blocks(maxNewTokens - 1) + Math.min(live, chunkSize) * blocks(lengths.prompt);
-  return Math.min(tokens * kvBytesPerToken(model, dtype), room * KV_SHARE);
+  const tokens = live * blocks(maxNewTokens - 1) + resident * blocks(lengths.prompt);
+  const weights = engine === 'cpu' ? 0 : parameterCounts(model).total * bytesOf(dtype);
+  return Math.min(tokens * kvBytesPerToken(model, dtype), Math.max(0, room - weights) * KV_SHARE[engine]);
 }
 
 /** Pinned memory of a GPU's host for the models that wait while the policy samples and trains, in bytes. */
@@ -109,7 +111,7 @@ export function memoryOf(
     stages.push(
       stageMemory('sample', [
         weights,
-        { what: 'keys and values', bytes: keysAndValues(config, model, dtype, room, work.lengths) },
+        { what: 'keys and values', bytes: keysAndValues(config, model, dtype, room, work, engine) },
         { what: 'logits', bytes: LOGITS_BYTES },
       ]),
     );

@@ -139,3 +139,12 @@ export function headBytes(
 
 /** Bytes per parameter beside the working weights: float32 gradient, two moments, and a master where weights are rounded. */
 export const optimizerBytesPerParameter = (dtype: Dtype): number => (dtype === 'float32' ? 12 : 16);
+
+/**
+ * Responses that the engine writes at once where memory allows, as native/generate plans them: enough that reading the
+ * weights costs little, on a GPU more of them for a small model.
+ */
+export function slotsOf(model: ModelConfig, engine: EngineKind): number {
+  if (engine === 'cpu') return 256;
+  return parameterCounts(model).total > 2e9 ? 512 : 1024;
+}

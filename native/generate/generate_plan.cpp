@@ -42,11 +42,9 @@ int64_t available_memory() {
   return std::min(memory_info("MemAvailable:"), room);
 }
 
-// Enough rows to amortise reading the weights and the fixed cost of a step; a tiny model needs more of them.
-int64_t default_max_rows(const Model& model) {
-  return std::clamp<int64_t>((int64_t{1} << 28) / std::max<int64_t>(1, model.weights.num_parameters), 256,
-                             2048);
-}
+// Live sequences: enough to amortise reading the weights and the fixed cost of a step. With more of them the
+// activations of a small model leave the caches (docs/log.md).
+constexpr int64_t kDefaultRows = 256;
 
 void check_options(const GenerateOptions& options, const ModelConfig& config) {
   check_sampler_options({static_cast<float>(options.temperature), static_cast<float>(options.top_p),
@@ -106,7 +104,7 @@ GeneratePlan plan_generation(const Model& model, const std::vector<GeneratePromp
   check_request(config, prompts, options);
 
   GeneratePlan plan;
-  plan.max_rows = options.max_live_sequences > 0 ? options.max_live_sequences : default_max_rows(model);
+  plan.max_rows = options.max_live_sequences > 0 ? options.max_live_sequences : kDefaultRows;
   // The last token of a response is never fed back, so its key and value are not stored.
   plan.response_blocks = kv_blocks(options.max_new_tokens - 1);
 

@@ -31,7 +31,7 @@ int64_t machine_memory();  // bytes that this process may use at most
 inline int64_t mebibytes(int64_t bytes) { return (bytes + (1 << 20) - 1) >> 20; }
 
 // Refuses bad requests, and what does not fit into memory, with the numbers. How many responses live at once
-// is bounded whatever the number of prompts: by the model's size, by the memory that is free, and by a
+// is bounded whatever the number of prompts: by 256, by the memory that is free, and by a
 // quarter of the machine's.
 GeneratePlan plan_generation(const Model& model, const std::vector<GeneratePrompt>& prompts,
                              const GenerateOptions& options);

@@ -2,6 +2,7 @@
 // end, so its order is the same whatever the tile. Bfloat16 weights are widened in registers.
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <vector>
 
 #include "ops/linear_rows_kernels.h"
@@ -14,28 +15,53 @@ namespace cream {
 namespace {
 
 #ifdef __AVX512F__
+using Vector = Floats;
 constexpr int kWeightRows = 4;
 constexpr int kMaxRows = 6;  // 4 x 6 sums, 4 weights and 1 input fill the 32 registers of AVX-512
 #else
-constexpr int kWeightRows = 2;
-constexpr int kMaxRows = 2;  // twice as many registers of half the width: 8 for sums, 4 for weights, 2
+typedef float Vector __attribute__((vector_size(32)));
+typedef uint32_t VectorWords __attribute__((vector_size(32)));
+typedef uint16_t VectorHalves __attribute__((vector_size(16)));
+constexpr int kWeightRows = 4;
+constexpr int kMaxRows = 2;  // 4 x 2 sums, 4 weights and 1 input of the 16 registers of AVX2
+#endif
+constexpr int64_t kWidth = sizeof(Vector) / sizeof(float);
+
+#ifdef __AVX512F__
+template <typename T>
+Vector load_vector(const T* p) {
+  return load16(p);
+}
+#else
+Vector load_vector(const float* p) {
+  Vector v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+Vector load_vector(const c10::BFloat16* p) {
+  VectorHalves bits;
+  std::memcpy(&bits, p, sizeof bits);
+  return (Vector)(__builtin_convertvector(bits, VectorWords) << 16);
+}
 #endif
 
-// The compiler must not see through it: it would multiply the few elements in another way, with other bits, in
-// a tile of one shape than in a tile of another.
+// The compiler must not see through it: it would multiply the few elements in another way, with other bits,
+// in a tile of one shape than in a tile of another.
 template <typename T>
-Floats load_tail(const T* p, int64_t size) {
-  T values[kLanes] = {};
+Vector load_tail(const T* p, int64_t size) {
+  T values[kWidth] = {};
   std::copy_n(p, size, values);
-  Floats tail = load16(values);
+  Vector tail = load_vector(values);
   asm("" : "+m"(tail));
   return tail;
 }
 
 // Keeps the compiler from reading the same memory again for each multiply-add.
-inline Floats in_register(Floats v) {
+inline Vector in_register(Vector v) {
 #ifdef __AVX512F__
   asm("" : "+v"(v));
+#elif defined(__AVX__)
+  asm("" : "+x"(v));
 #endif
   return v;
 }
@@ -52,27 +78,37 @@ struct Kernel {
   // fetched per step of the loop.
   template <int N, int R>
   void tile(int64_t row, int64_t column, int64_t ahead) const {
-    std::array<Floats, 32> sums{};
+    Vector sums[R * N];
+#pragma GCC unroll 32
+    for (int s = 0; s < R * N; ++s) sums[s] = Vector{};
     const float* rows = x + row * k;
     const W* weights = w + column * k;
     const W* next = w + ahead * k;
-    const int64_t whole = k / kLanes * kLanes;
-    for (int64_t i = 0; i < whole; i += kLanes) {
+    const int64_t whole = k / kWidth * kWidth;
+    for (int64_t i = 0; i < whole; i += kWidth) {
       __builtin_prefetch(next + i, 0, 2);
-      Floats factors[N];
-      for (int n = 0; n < N; ++n) factors[n] = load16(weights + n * k + i);
+      Vector factors[N];
+#pragma GCC unroll 4
+      for (int n = 0; n < N; ++n) factors[n] = in_register(load_vector(weights + n * k + i));
+#pragma GCC unroll 6
       for (int r = 0; r < R; ++r) {
-        const Floats value = in_register(load16(rows + r * k + i));
+        const Vector value = in_register(load_vector(rows + r * k + i));
+#pragma GCC unroll 4
         for (int n = 0; n < N; ++n) sums[r * N + n] += value * factors[n];
       }
     }
     if (whole < k) {
+#pragma GCC unroll 6
       for (int r = 0; r < R; ++r) {
-        const Floats value = load_tail(rows + r * k + whole, k - whole);
+        const Vector value = load_tail(rows + r * k + whole, k - whole);
+#pragma GCC unroll 4
         for (int n = 0; n < N; ++n) sums[r * N + n] += value * load_tail(weights + n * k + whole, k - whole);
       }
     }
-    write_sums<N, R>(*this, sums.data(), row, column);
+    std::array<Floats, 2 * kLanes> wide{};
+#pragma GCC unroll 32
+    for (int s = 0; s < R * N; ++s) std::memcpy(&wide[s], &sums[s], sizeof(Vector));
+    write_sums<N, R>(*this, wide.data(), row, column);
   }
 };
 
