@@ -1,7 +1,7 @@
 import { createRequire } from 'node:module';
 import { addonPath } from '../../lib/native/binding.js';
 import { close } from '../helpers/close.js';
-import { GPU, t } from '../helpers/gpu.js';
+import { bulk as t, GPU } from '../helpers/gpu.js';
 import { attend, BFLOAT16, type Rows, type Shape, siblings, TOLERANCE } from '../helpers/slot-attention.js';
 
 // Attention by a ring of bulk copies (native/cuda/kernels/decode_attention_ring.cu).

@@ -20,11 +20,18 @@ export function whyNoGpu(device = GPU): string | undefined {
   return `there is no GPU to test on: ${problem ?? 'none is visible'}`;
 }
 
-const skip = whyNoGpu();
+/** Why kernels that copy in bulk (compute capability 9.0) cannot run on that device; undefined when they can. */
+function whyNoBulkCopies(): string | undefined {
+  const missing = whyNoGpu();
+  if (missing !== undefined || GPU !== 'cuda') return missing;
+  const [gpu] = loadBinding().devices().gpus;
+  return Number(gpu!.computeCapability) >= 9 ? undefined : `${gpu!.name} has no bulk copies`;
+}
+
+const testUnless = (skip: string | undefined) => (name: string, body: (t: Test) => Promise<void>) =>
+  void tap.test(name, skip === undefined ? {} : { skip }, body);
 
 /** tap's `t` whose tests are skipped, with the reason, where the device cannot be used. */
-export const t = {
-  test(name: string, body: (t: Test) => Promise<void>): void {
-    void tap.test(name, skip === undefined ? {} : { skip }, body);
-  },
-};
+export const t = { test: testUnless(whyNoGpu()) };
+/** The same for what needs bulk copies. */
+export const bulk = { test: testUnless(whyNoBulkCopies()) };
