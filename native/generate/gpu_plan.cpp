@@ -39,7 +39,14 @@ bool can_ring(const Model& model) {
              {gpu::Dtype::kBFloat16, 1, config.num_heads, config.num_kv_heads, config.head_dim, 0, 0});
 }
 
-gpu::AttentionKernel chosen_attention(const Model& model) {
+// Where few rows have long contexts, the pieces of tiles keep more of a GPU busy than one warp a row does. The
+// numbers are those of the request, whatever memory leaves for slots.
+bool is_long_and_narrow(const Model& model, int64_t rows, int64_t context) {
+  constexpr int64_t kWarps = 128, kContext = 2048;
+  return rows * model.weights.config.num_kv_heads < kWarps && context > kContext;
+}
+
+gpu::AttentionKernel chosen_attention(const Model& model, int64_t rows, int64_t context) {
   const char* value = std::getenv("CREAM_DECODE_ATTENTION");
   const std::string_view name = value == nullptr ? "auto" : value;
   if (name == "plain") return gpu::AttentionKernel::kPlain;
@@ -55,7 +62,8 @@ gpu::AttentionKernel chosen_attention(const Model& model) {
   }
   TORCH_CHECK_VALUE(name == "auto", "CREAM_DECODE_ATTENTION must be auto, plain, tiles or ring, got '", name,
                     "'");
-  return gpu::AttentionKernel::kAuto;
+  const bool is_ring = can_ring(model) && !is_long_and_narrow(model, rows, context);
+  return is_ring ? gpu::AttentionKernel::kRing : gpu::AttentionKernel::kAuto;
 }
 
 void set_pieces(int64_t longest, int64_t& tokens, int64_t& count) {
@@ -156,7 +164,7 @@ GpuPlan plan_gpu_generation(const Model& model, const std::vector<GeneratePrompt
       std::min(std::max(longest + options.max_new_tokens, kPositions), config.max_position_embeddings);
   plan.slot_tokens = round_up(std::max<int64_t>(options.max_new_tokens - 1, 1), kArenaBlock);
   plan.step.max_new_tokens = options.max_new_tokens;
-  plan.kind.attention = chosen_attention(model);
+  plan.kind.attention = chosen_attention(model, rows, longest + options.max_new_tokens);
   if (plan.kind.attention == gpu::AttentionKernel::kRing)
     plan.kind.group_rows =
         static_cast<int32_t>(std::clamp<int64_t>(options.num_samples, 1, gpu::kMaxGroupRows));
