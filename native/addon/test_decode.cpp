@@ -396,12 +396,6 @@ Napi::Value MultiplyTiles(const Napi::CallbackInfo& info) {
   return doubles(info.Env(), d);
 }
 
-Napi::Value bytes_of(Napi::Env env, const at::Tensor& tensor) {
-  const at::Tensor host = tensor.to(at::kCPU).contiguous();
-  const auto* first = static_cast<const uint8_t*>(host.const_data_ptr());
-  return typed_array<Napi::Uint8Array>(env, std::vector<uint8_t>(first, first + host.nbytes()));
-}
-
 // _loadMatrices({matrices, transposed, device}) -> Uint32Array [32, 4]: what each lane gets of four matrices
 // [4, 8, 8] of 16-bit numbers
 Napi::Value LoadMatrices(const Napi::CallbackInfo& info) {
@@ -419,18 +413,6 @@ Napi::Value LoadMatrices(const Napi::CallbackInfo& info) {
   return typed_array<Napi::Uint32Array>(info.Env(), std::vector<uint32_t>(first, first + host.numel()));
 }
 
-// _transposeMatrix({bytes, device}) -> the bytes of a matrix [8, 8] of 16-bit numbers, transposed
-Napi::Value TransposeMatrix(const Napi::CallbackInfo& info) {
-  c10::InferenceMode no_grad;
-  const auto options = info[0].As<Napi::Object>();
-  const TestDevice scope(options);
-  const auto bytes = options.Get("bytes").As<Napi::Uint8Array>();
-  const at::Tensor from = gpu::upload_bytes(bytes.Data(), bytes.ByteLength(), TestDevice::current());
-  at::Tensor to = at::zeros_like(from);
-  gpu::transpose_matrix(to.data_ptr(), from.const_data_ptr(), gpu::stream_of(to));
-  return bytes_of(info.Env(), to);
-}
-
 // _copyByRing({bytes, fault, device}) -> the copy; fault: 0, or what of RingFault is done wrong
 Napi::Value CopyByRing(const Napi::CallbackInfo& info) {
   c10::InferenceMode no_grad;
@@ -441,7 +423,9 @@ Napi::Value CopyByRing(const Napi::CallbackInfo& info) {
   at::Tensor to = at::zeros_like(from);
   gpu::copy_by_ring(to.data_ptr(), from.const_data_ptr(), static_cast<int64_t>(bytes.ByteLength()),
                     static_cast<gpu::RingFault>(integer(options, "fault")), gpu::stream_of(to));
-  return bytes_of(info.Env(), to);
+  const at::Tensor host = to.to(at::kCPU).contiguous();
+  const auto* first = static_cast<const uint8_t*>(host.const_data_ptr());
+  return typed_array<Napi::Uint8Array>(info.Env(), std::vector<uint8_t>(first, first + bytes.ByteLength()));
 }
 
 // A C++ exception as a JavaScript one.
@@ -463,7 +447,6 @@ void register_decode_tests(Napi::Env env, Napi::Object exports) {
   exports.Set("_timeSlotAttention", Napi::Function::New(env, checked<TimeSlotAttention>));
   exports.Set("_sampleSlots", Napi::Function::New(env, checked<SampleSlots>));
   exports.Set("_loadMatrices", Napi::Function::New(env, checked<LoadMatrices>));
-  exports.Set("_transposeMatrix", Napi::Function::New(env, checked<TransposeMatrix>));
   exports.Set("_copyByRing", Napi::Function::New(env, checked<CopyByRing>));
   exports.Set("_multiplyTiles", Napi::Function::New(env, checked<MultiplyTiles>));
 }

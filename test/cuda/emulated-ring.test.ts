@@ -104,7 +104,6 @@ t.test('rings are refused where they cannot be', async (t) => {
 
 const ops = createRequire(import.meta.url)(addonPath()) as {
   _loadMatrices(options: object): Uint32Array;
-  _transposeMatrix(options: object): Uint8Array;
   _copyByRing(options: object): Uint8Array;
 };
 
@@ -124,13 +123,6 @@ t.test(
     }
   },
 );
-
-t.test('a matrix is transposed in registers', async (t) => {
-  const numbers = Uint16Array.from({ length: 64 }, (_, i) => 40_000 + 3 * i);
-  const result = ops._transposeMatrix({ bytes: new Uint8Array(numbers.buffer), device: GPU });
-  const expected = Uint16Array.from({ length: 64 }, (_, i) => numbers[8 * (i % 8) + (i >> 3)]!);
-  t.strictSame(new Uint16Array(result.buffer), expected);
-});
 
 t.test('bulk copies through a ring bring every byte', async (t) => {
   for (const length of [16, 512, 528, 1024, 4000]) {

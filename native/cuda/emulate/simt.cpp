@@ -287,19 +287,6 @@ void load_matrices(uint32_t (&words)[4], const void* row, bool transposed) {
   yield(State::kAtWarp);
 }
 
-uint32_t transposed(uint32_t word) {
-  context.exchange[context.lane] = word;
-  yield(State::kAtWarp);
-  const int group = context.lane / 4, quad = context.lane % 4;
-  uint32_t result = 0;
-  for (int i = 0; i < 2; ++i) {
-    const auto from = static_cast<uint32_t>(context.exchange[(2 * quad + i) * 4 + group / 2]);
-    result |= (from >> 16 * (group % 2) & 0xFFFF) << 16 * i;
-  }
-  yield(State::kAtWarp);
-  return result;
-}
-
 void run(dim3 grid, dim3 size, size_t shared, const std::function<void()>& thread) {
   const size_t threads = size_t{size.x} * size.y * size.z;
   if (threads == 0 || threads > kMaxThreads || grid.x == 0 || grid.y == 0 || grid.z == 0)

@@ -69,7 +69,6 @@ void arrive(uint64_t* barrier, uint32_t bytes);
 void wait_for_phase(const uint64_t* barrier, uint32_t parity);
 void copy_bulk(void* to, const void* from, uint32_t bytes, uint64_t* barrier);
 void load_matrices(uint32_t (&words)[4], const void* row, bool transposed);
-uint32_t transposed(uint32_t word);
 
 }  // namespace simt
 

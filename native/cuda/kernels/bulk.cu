@@ -23,10 +23,6 @@ __global__ void __launch_bounds__(kLanes)
   for (int i = 0; i < 4; ++i) words[4 * lane + i] = loaded[i];
 }
 
-__global__ void __launch_bounds__(kLanes) transpose_kernel(uint32_t* to, const uint32_t* from) {
-  to[threadIdx.x] = transposed(from[threadIdx.x]);
-}
-
 __global__ void __launch_bounds__(2 * kLanes)
     ring_kernel(char* to, const char* from, int64_t bytes, RingFault fault) {
   CREAM_DYNAMIC_SHARED(char, shared);
@@ -66,11 +62,6 @@ __global__ void __launch_bounds__(2 * kLanes)
 void load_four_matrices(uint32_t* words, const void* matrices, bool is_transposed, Stream stream) {
   launch(&matrices_kernel, 1, kLanes, kMatrixBytes, stream, words, static_cast<const uint16_t*>(matrices),
          is_transposed);
-}
-
-void transpose_matrix(void* to, const void* from, Stream stream) {
-  launch(&transpose_kernel, 1, kLanes, 0, stream, static_cast<uint32_t*>(to),
-         static_cast<const uint32_t*>(from));
 }
 
 void copy_by_ring(void* to, const void* from, int64_t bytes, RingFault fault, Stream stream) {

@@ -1,5 +1,5 @@
-// Bulk copies from global to shared memory with the barriers that count their bytes, and 8 x 8 matrices
-// (PTX ISA: cp.async.bulk, mbarrier, ldmatrix, movmatrix). For compute capability 9.0 and
+// Bulk copies from global to shared memory with the barriers that count their bytes, and loads of 8 x 8
+// matrices from shared memory (PTX ISA: cp.async.bulk, mbarrier, ldmatrix). For compute capability 9.0 and
 // later.
 //
 // A barrier has a count of arrivals and a count of bytes. When all expected arrivals and bytes are there, its
@@ -87,14 +87,6 @@ __device__ __forceinline__ void load_transposed(uint32_t (&words)[4], const void
                : "memory");
 }
 
-// A matrix of 8 by 8 two-byte values, of which lane l has values 2 (l % 4) and the next of row l / 4,
-// transposed.
-__device__ __forceinline__ uint32_t transposed(uint32_t word) {
-  uint32_t result;
-  asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(result) : "r"(word));
-  return result;
-}
-
 #elif defined(__CUDACC__)
 
 // Compiled for older devices too, where nobody starts what uses them.
@@ -106,7 +98,6 @@ __device__ __forceinline__ void wait_for_phase(Barrier*, uint32_t) {}
 __device__ __forceinline__ void copy_bulk(void*, const void*, uint32_t, Barrier*) {}
 __device__ __forceinline__ void load_matrices(uint32_t (&words)[4], const void*) { words[0] = 0; }
 __device__ __forceinline__ void load_transposed(uint32_t (&words)[4], const void*) { words[0] = 0; }
-__device__ __forceinline__ uint32_t transposed(uint32_t word) { return word; }
 
 #else
 
@@ -120,7 +111,6 @@ inline void copy_bulk(void* to, const void* from, uint32_t bytes, Barrier* barri
 }
 inline void load_matrices(uint32_t (&words)[4], const void* row) { simt::load_matrices(words, row, false); }
 inline void load_transposed(uint32_t (&words)[4], const void* row) { simt::load_matrices(words, row, true); }
-inline uint32_t transposed(uint32_t word) { return simt::transposed(word); }
 
 #endif
 

@@ -10,9 +10,6 @@ namespace cream::gpu {
 // words [32 lanes, 4] = what ldmatrix loads of four matrices [4, 8, 8] of two-byte values; transposed or not.
 void load_four_matrices(uint32_t* words, const void* matrices, bool is_transposed, Stream stream);
 
-// to [8, 8] = from transposed, two-byte values.
-void transpose_matrix(void* to, const void* from, Stream stream);
-
 // What the producer of copy_by_ring does wrong.
 enum class RingFault { kNone, kNoArrival, kTooFewBytes, kTooManyBytes, kTwoArrivals };
 

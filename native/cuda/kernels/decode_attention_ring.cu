@@ -11,9 +11,9 @@
 // tokens. The softmax stays in registers from the first token to the last, so there are no pieces to merge,
 // and what a row gets depends on its own tokens alone. Blocks stay and walk over groups and heads.
 //
-// Scores are keys by transposed queries, so that the 8 heads are the 8 columns of a product; the output is
-// transposed values by weights, which are transposed in registers for it. Weights are split into two bfloat16
-// numbers, so that values are weighted with 16 bits.
+// Scores are queries (8 of 16 rows of a product) by keys, which leaves the weights where the product of
+// transposed values by weights wants them. Weights are split into two bfloat16 numbers, so that values are
+// weighted with 16 bits.
 
 namespace cream::gpu {
 
@@ -49,17 +49,24 @@ template <int kDim>
 struct RowSoftmax {
   uint32_t query[kDim / 16][2];  // head `group`: columns 16 i + 2 quad and the next; the same + 8
   float mixed[kDim / 16][4];     // columns 16 i + group (+ 8 from the third on) of heads 2 quad and the next
-  float top[2], sum[2];          // heads 2 quad and the next: maximum, base 2; sum of this lane's tokens
+  float top, sum;                // head `group`, base 2; the sum of this lane's tokens
 };
 
-// Over the lanes of one quad number.
-__device__ __forceinline__ float groups_max(float x) {
-  for (int lanes = 4; lanes < kLanes; lanes *= 2) x = fmaxf(x, __shfl_xor_sync(kAllLanes, x, lanes));
-  return x;
+__device__ __forceinline__ float quad_max(float x) {
+  x = fmaxf(x, __shfl_xor_sync(kAllLanes, x, 1));
+  return fmaxf(x, __shfl_xor_sync(kAllLanes, x, 2));
 }
-__device__ __forceinline__ float groups_sum(float x) {
-  for (int lanes = 4; lanes < kLanes; lanes *= 2) x += __shfl_xor_sync(kAllLanes, x, lanes);
-  return x;
+__device__ __forceinline__ float quad_sum(float x) {
+  x += __shfl_xor_sync(kAllLanes, x, 1);
+  return x + __shfl_xor_sync(kAllLanes, x, 2);
+}
+
+// Of a number per head, those of the two heads whose mixed values a lane has.
+struct HeadPair {
+  float of[2];
+};
+__device__ __forceinline__ HeadPair of_my_heads(float per_group, int quad) {
+  return {{__shfl_sync(kAllLanes, per_group, 8 * quad), __shfl_sync(kAllLanes, per_group, 8 * quad + 4)}};
 }
 
 template <int kDim>
@@ -72,10 +79,8 @@ __device__ __forceinline__ void begin_row(RowSoftmax<kDim>& row, const bf16* que
     }
     for (int j = 0; j < 4; ++j) row.mixed[i][j] = 0;
   }
-  for (int i = 0; i < 2; ++i) {
-    row.top[i] = -INFINITY;
-    row.sum[i] = 0;
-  }
+  row.top = -INFINITY;
+  row.sum = 0;
 }
 
 // Where chunk c + lane_chunk of a token is, given lane_chunk XOR its turn; c is a multiple of what lanes add.
@@ -89,46 +94,51 @@ template <int kDim>
 __device__ __forceinline__ void attend(RowSoftmax<kDim>& row, const char* keys, const char* values, int first,
                                        int last, int swizzle, float scale, int lane) {
   constexpr int kRowBytes = 2 * kDim;
-  const int group = lane / 4, quad = lane % 4, turn = lane % 8 & swizzle, matrix = lane / 8;
-  float score[4] = {0, 0, 0, 0};  // token `group`, then group + 8, of heads 2 quad and the next
-  const char* key = keys + (8 * (matrix % 2) + lane % 8) * kRowBytes;
-  for (int i = 0; i < kDim / 16; ++i) {
-    uint32_t words[4];
-    load_matrices(words, key + chunk_at(2 * i, matrix / 2 ^ turn));
-    multiply_tiles(score, words, row.query[i]);
+  const int quad = lane % 4, turn = lane % 8 & swizzle, matrix = lane / 8;
+  float score[2][2];
+  for (int n = 0; n < 2; ++n) {
+    float product[4] = {0, 0, 0, 0};
+    const char* key = keys + (8 * n + lane % 8) * kRowBytes;
+    for (int v = 0; v < kDim / 32; ++v) {
+      uint32_t words[4];
+      load_matrices(words, key + chunk_at(4 * v, matrix ^ turn));
+      for (int half = 0; half < 2; ++half) {
+        const uint32_t query[4] = {row.query[2 * v + half][0], 0, row.query[2 * v + half][1], 0};
+        const uint32_t columns[2] = {words[2 * half], words[2 * half + 1]};
+        multiply_tiles(product, query, columns);
+      }
+    }
+    for (int i = 0; i < 2; ++i) {
+      const int t = 8 * n + 2 * quad + i;
+      score[n][i] = t >= first && t < last ? product[i] * scale : -INFINITY;
+    }
   }
 
-  float kept[2];
-  for (int i = 0; i < 2; ++i) {
-    for (int n = 0; n < 2; ++n) {
-      const int t = 8 * n + group;
-      score[2 * n + i] = t >= first && t < last ? score[2 * n + i] * scale : -INFINITY;
-    }
-    const float best = groups_max(fmaxf(row.top[i], fmaxf(score[i], score[2 + i])));
-    const float base = best == -INFINITY ? 0.0f : best;
-    kept[i] = exp2f(row.top[i] - base);
-    row.top[i] = best;
-    for (int n = 0; n < 2; ++n) score[2 * n + i] = exp2f(score[2 * n + i] - base);
-    row.sum[i] = row.sum[i] * kept[i] + score[i] + score[2 + i];
-  }
+  const float best =
+      quad_max(fmaxf(row.top, fmaxf(fmaxf(score[0][0], score[0][1]), fmaxf(score[1][0], score[1][1]))));
+  const float base = best == -INFINITY ? 0.0f : best;
+  const float kept = exp2f(row.top - base);
+  row.top = best;
+  row.sum *= kept;
   uint32_t weight[2], rest[2], seen[2];
   for (int n = 0; n < 2; ++n) {
-    const float low = score[2 * n], high = score[2 * n + 1];
-    const uint32_t word = in_word(low, high);
-    weight[n] = transposed(word);
-    rest[n] = transposed(in_word(low - low_of(word), high - high_of(word)));
+    const float low = exp2f(score[n][0] - base), high = exp2f(score[n][1] - base);
+    row.sum += low + high;
+    weight[n] = in_word(low, high);
+    rest[n] = in_word(low - low_of(weight[n]), high - high_of(weight[n]));
     // A weight of zero does not make a zero of NaN.
     const int t = 8 * n + 2 * quad;
     seen[n] = (t < last ? 0xFFFFu : 0u) | (t + 1 < last ? 0xFFFF0000u : 0u);
   }
 
+  const HeadPair scaled = of_my_heads(kept, quad);
   const char* value = values + (8 * (matrix / 2) + lane % 8) * kRowBytes;
   for (int m = 0; m < kDim / 16; ++m) {
     uint32_t words[4];
     load_transposed(words, value + chunk_at(2 * m, matrix % 2 ^ turn));
     for (int j = 0; j < 4; ++j) {
       words[j] &= seen[j / 2];
-      row.mixed[m][j] *= kept[j % 2];
+      row.mixed[m][j] *= scaled.of[j % 2];
     }
     multiply_tiles(row.mixed[m], words, weight);
     multiply_tiles(row.mixed[m], words, rest);
@@ -151,17 +161,15 @@ __device__ __forceinline__ void attend_stage(RowSoftmax<kDim>& row, const char* 
 template <int kDim>
 __device__ __forceinline__ void finish_row(const RowSoftmax<kDim>& row, bf16* out, int heads, int lane) {
   const int group = lane / 4, quad = lane % 4;
-  float factor[2];
-  for (int i = 0; i < 2; ++i) {
-    const float sum = groups_sum(row.sum[i]);
-    factor[i] = sum > 0 ? 1 / sum : 0.0f;
-  }
+  const float sum = quad_sum(row.sum);
+  const HeadPair factor = of_my_heads(sum > 0 ? 1 / sum : 0.0f, quad);
   // Lanes of neighbouring columns swap, so that each writes two columns of one head.
   const int odd = group % 2, head = 2 * quad + odd;
   bf16* to = out + head * kDim + group - odd;
   for (int i = 0; i < kDim / 16; ++i) {
     for (int half = 0; half < 2; ++half) {
-      const float mine[2] = {row.mixed[i][2 * half] * factor[0], row.mixed[i][2 * half + 1] * factor[1]};
+      const float mine[2] = {row.mixed[i][2 * half] * factor.of[0],
+                             row.mixed[i][2 * half + 1] * factor.of[1]};
       const float other = __shfl_xor_sync(kAllLanes, odd ? mine[0] : mine[1], 4);
       const uint32_t word = odd ? in_word(other, mine[1]) : in_word(mine[0], other);
       if (head < heads) *reinterpret_cast<uint32_t*>(to + 16 * i + 8 * half) = word;
@@ -178,7 +186,7 @@ __device__ __forceinline__ int lanes_min(int x) {
 }
 
 template <int kDim>
-__global__ void __launch_bounds__(kMaxWarps* kLanes, 2)
+__global__ void __launch_bounds__(kMaxWarps* kLanes, kDim == 64 ? 2 : 1)
     ring_attention_kernel(AttentionCall call, RingStages stages, const bf16* qkv, bf16* out) {
   constexpr int kStageTokens = kHalfStage / (2 * kDim);
   CREAM_DYNAMIC_SHARED(char, shared);
