@@ -59,7 +59,8 @@ std::vector<SftExample> to_sft_batch(const Argument& batch, int64_t vocab_size) 
   for (uint32_t i = 0; i < items.size(); ++i) {
     const Argument example = batch.at(i);
     items[i] = {example.field("promptIds").ids(vocab_size, false),
-                example.field("responseIds").ids(vocab_size, false), {}};
+                example.field("responseIds").ids(vocab_size, false),
+                {}};
     const Argument trained = example.field("trained");
     if (!trained.value().IsUndefined()) items[i].trained = trained.ids(2, false);
   }

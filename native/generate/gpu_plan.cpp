@@ -39,8 +39,8 @@ bool can_ring(const Model& model) {
              {gpu::Dtype::kBFloat16, 1, config.num_heads, config.num_kv_heads, config.head_dim, 0, 0});
 }
 
-// Where few rows have long contexts, the pieces of tiles keep more of a GPU busy than one warp a row does. The
-// numbers are those of the request, whatever memory leaves for slots.
+// Where few rows have long contexts, the pieces of tiles keep more of a GPU busy than one warp a row does.
+// The numbers are those of the request, whatever memory leaves for slots.
 bool is_long_and_narrow(const Model& model, int64_t rows, int64_t context) {
   constexpr int64_t kWarps = 128, kContext = 2048;
   return rows * model.weights.config.num_kv_heads < kWarps && context > kContext;

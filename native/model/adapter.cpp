@@ -187,11 +187,11 @@ std::vector<AdaptedMatrix> adapted_matrices(const Adapter& adapter, const ModelC
       [&](int64_t layer, const SiteShape& shape, const std::vector<Member>& members, int64_t offset) {
         site_begin = matrices.size();
         for (const auto& [projection, begin, size, row, factor] : members) {
-          matrices.push_back({"model.layers." + std::to_string(layer) + "." + module_of(projection),
-                              flat.narrow(0, offset + row * shape.in, factor.rank * shape.in)
-                                  .view({factor.rank, shape.in}),
-                              {},
-                              adapter.options.scale(factor)});
+          matrices.push_back(
+              {"model.layers." + std::to_string(layer) + "." + module_of(projection),
+               flat.narrow(0, offset + row * shape.in, factor.rank * shape.in).view({factor.rank, shape.in}),
+               {},
+               adapter.options.scale(factor)});
         }
       },
       [&](int64_t, const SiteShape&, const Member& member, int64_t offset) {

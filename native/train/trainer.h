@@ -29,7 +29,8 @@ struct AdamWOptions {
 
 struct SftExample {
   std::vector<int32_t> prompt_ids, response_ids;  // loss on response tokens only; neither is empty
-  std::vector<int32_t> trained;  // 1 for a response token that carries loss, 0 for others; empty: all carry it
+  std::vector<int32_t>
+      trained;  // 1 for a response token that carries loss, 0 for others; empty: all carry it
 };
 
 struct PairExample {

@@ -85,7 +85,10 @@ t.test('a problem without room is left out of an evaluation, counted and named',
   const args = ['evaluate', ...base, '--max-new-tokens', '1', '--scoring', 'both', '--json'];
   const { code, stdout, stderr } = await cream([...args, '--task', task]);
   t.equal(code, 0);
-  t.match(stderr, /1 of 2 problems left out: too-long \(\d+ tokens\): no room for an answer .* context of 256/);
+  t.match(
+    stderr,
+    /1 of 2 problems left out: too-long \(\d+ tokens\): no room for an answer .* context of 256/,
+  );
   t.match(stderr, /1 of 2 problems left out: too-long \(\d+ tokens\): question and option are longer/);
   t.match(JSON.parse(stdout), { greedy: { total: 1 }, acc: { total: 1 }, leftOut: 1 });
   const none = await cream([...args, '--task', rows(long)]);
