@@ -1,6 +1,7 @@
 import { Tokenizer as Library } from '@huggingface/tokenizers';
 import { CreamError } from '../errors.js';
 import { quote } from './jsonl.js';
+import { makeExact } from './tokenizer-steps.js';
 import { isObject, type JsonObject, own, type TokenizerFiles } from './tokenizer-files.js';
 
 // Text <-> token ids without special tokens: the part of the tokenizer that sees users' text. Special tokens are
@@ -52,10 +53,6 @@ export class TextCodec {
     this.vocabSize = tokens.length;
     this.#unknownId = tokens.indexOf(typeof unknown === 'string' ? unknown : undefined);
     this.#hasByteFallback = JSON.stringify(plain.decoder).includes('"ByteFallback"');
-    const { decoder } = this.#library.start;
-    // Only these need the library's care: the byte alphabet does not hold their characters.
-    if (decoder !== null)
-      decoder.added_tokens = files.addedTokens.filter((token) => !BYTE_LEVEL.test(token.content));
   }
 
   encode(text: string, place: Place): number[] {
@@ -101,9 +98,6 @@ export class TextCodec {
     return this.#tokens[id];
   }
 }
-
-/** Characters by which byte-level tokenizers write bytes. */
-const BYTE_LEVEL = /^[\u0021-\u007e\u00a1-\u00ac\u00ae-\u0143]*$/;
 
 const isByte = (token: string) => /^<0x[0-9A-Fa-f]{2}>$/.test(token);
 
@@ -151,7 +145,8 @@ function supported<T>(path: string, create: () => T): T {
 
 function placedLibraries(plain: JsonObject): Record<Place, Library> {
   // Text that is decoded must not be "cleaned up": what was sampled is what is shown.
-  const create = (json: JsonObject) => new Library(json, { clean_up_tokenization_spaces: false });
+  const create = (json: JsonObject) =>
+    makeExact(new Library(json, { clean_up_tokenization_spaces: false }), json);
   const start = create(plain);
   const afterSpecial = { ...plain, pre_tokenizer: edit(plain.pre_tokenizer, withoutFirstPrefix) };
   const continuation = {

@@ -74,13 +74,15 @@ export async function readTokenizerFiles(directory: string): Promise<TokenizerFi
   return files;
 }
 
-/** A token that the configuration names is special, though tokenizer.json has it in its vocabulary alone. */
+/** A token that the configuration names is special, though tokenizer.json has it as another one or in its vocabulary alone. */
 function addNamedTokens({ tokenizer, addedTokens, namedTokens }: TokenizerFiles): void {
-  const known = new Set(addedTokens.map(({ content }) => content));
+  const known = new Map(addedTokens.map((token) => [token.content, token]));
   const model = own(tokenizer, 'model');
   const vocab = isObject(model) ? own(model, 'vocab') : undefined;
   for (const content of new Set(Object.values(namedTokens))) {
-    if (known.has(content) || !isObject(vocab)) continue;
+    const token = known.get(content);
+    if (token !== undefined) token.special = true;
+    if (token !== undefined || !isObject(vocab)) continue;
     const id = own(vocab, content);
     if (!isId(id)) continue;
     const flags = { single_word: false, lstrip: false, rstrip: false, normalized: false };

@@ -423,6 +423,13 @@ t.test('templates come from chat_template.jinja, the config or its entry "defaul
   });
 });
 
+t.test('a token that the configuration names is special, whatever tokenizer.json says', async (t) => {
+  const added_tokens = TINY.added_tokens.map((token) => ({ ...token, special: token.content === '<s>' }));
+  const tokenizer = await Tokenizer.load(await tiny(t, { 'tokenizer.json': { ...TINY, added_tokens } }));
+  t.strictSame([tokenizer.specialIds.has(1), tokenizer.encode('a</s>').includes(1)], [true, false]);
+  t.equal(tokenizer.decode([2, 1], { skipSpecialTokens: true }), 'a');
+});
+
 t.test('text cannot reach a special token through merges or an ignored merge table', async (t) => {
   const tokenizer = await Tokenizer.load(await tiny(t));
   t.strictSame(

@@ -29,9 +29,10 @@ import reward_bench
 import reward_models
 import steps
 import student_t
+import tokenizer_steps
 from store import FOLDER
 
-LIMIT_BYTES = 4_000_000
+LIMIT_BYTES = 5_000_000
 
 
 def main() -> None:
@@ -52,6 +53,7 @@ def main() -> None:
     processors.make()
     ranks.make()
     student_t.make()
+    tokenizer_steps.make()
     paired_tests.make()
     options.make()
     harness_numbers.make()

@@ -31,8 +31,11 @@ function floatBody(x: number, { type, precision = 6, isAlternate }: NumberStyle)
   checkLength(precision);
   if (precision > 2000) throw notSupported('a precision beyond 2000');
   const kind = type.toLowerCase();
-  if (kind === '%') return `${fixed(x * 100, precision)}%`;
-  if (kind === 'f') return fixed(x, precision) + (isAlternate && precision === 0 ? '.' : '');
+  /** With its point, even where nothing stands behind it. */
+  const decimals = (value: number, places: number) =>
+    fixed(value, places) + (isAlternate && places === 0 ? '.' : '');
+  if (kind === '%') return `${decimals(x * 100, precision)}%`;
+  if (kind === 'f') return decimals(x, precision);
   if (kind === 'e') {
     const { digits, exponent } = significant(x, precision + 1);
     const point = precision > 0 || isAlternate ? '.' : '';
@@ -44,7 +47,7 @@ function floatBody(x: number, { type, precision = 6, isAlternate }: NumberStyle)
   if (exponent < -4 || exponent >= wanted) {
     return trim(`${digits.slice(0, 1)}.${digits.slice(1)}`) + exponentSuffix(exponent);
   }
-  return trim(fixed(x, wanted - 1 - exponent));
+  return trim(decimals(x, wanted - 1 - exponent));
 }
 
 const INT_BASES: Readonly<Record<string, number>> = { d: 10, i: 10, u: 10, n: 10, b: 2, o: 8, x: 16, X: 16 };
