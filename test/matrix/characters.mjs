@@ -1,7 +1,8 @@
 // npm run test:matrix -- characters [--python PYTHON]
 //
-// Every character (of ideographs, Hangul and private ones every hundredth) through every normalizer and pre-tokenizer that tokenizers of language models have: the results must be those of
-// the Rust library (PyPI: tokenizers). A character that differs is one that a newer Unicode has changed: see newer-characters.ts.
+// Every character (of ideographs, Hangul and private ones every hundredth) through every normalizer and pre-tokenizer that
+// tokenizers of language models have: the results must be those of the Rust library (PyPI: tokenizers). A character that
+// differs is one that a newer Unicode has changed: see newer-characters.ts.
 
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
